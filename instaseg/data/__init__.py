@@ -1,0 +1,1 @@
+"""Training data: checks, normalisation, sampling of crops, augmentation."""

@@ -1,0 +1,286 @@
+"""Batches for training and for the validation loss, from torch's worker processes.
+
+Batch ``i`` depends on the run's seed and ``i`` alone: it is the same for any number of workers,
+and after a restart. Each worker has a gunpowder pipeline of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from instaseg.data.config import AugmentationSettings, NormalizationSettings, SamplingSettings
+from instaseg.data.crops import CropImage, open_crop_image
+from instaseg.data.normalization import Statistics, for_sample
+from instaseg.errors import DataError
+from instaseg.geometry import Box
+from instaseg.io.samples import Sample
+
+if TYPE_CHECKING:
+    from instaseg.data.pipeline import Crop, CropPipeline
+
+Targets = Callable[[NDArray[Any], Sequence[float]], Mapping[str, NDArray[Any]]]
+"""A function of labels with context and of the voxel size: arrays without context, by name."""
+
+MEMORY_LIMIT = 2**30
+"""Bytes of samples a worker holds in memory; larger data sets are read from disk crop by crop."""
+
+_VALIDATION = 1
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """Shapes of one crop, in voxels per axis.
+
+    The three boxes share their centre::
+
+        |<------------------- input_shape ------------------->|
+              | context |<---- output_shape ---->| context |
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        What the network reads.
+    output_shape : tuple of int
+        What it predicts; equal to `input_shape` with same padding, smaller with valid padding.
+    context : tuple of int
+        Labels around the output that targets need.
+    """
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    context: tuple[int, ...]
+
+    def boxes(self) -> dict[str, Box]:
+        """Return the boxes of ``raw``, ``labels`` and ``mask``, the first beginning at 0."""
+        margin = tuple(
+            (i - o) // 2 for i, o in zip(self.input_shape, self.output_shape, strict=True)
+        )
+        output = Box(margin, tuple(m + o for m, o in zip(margin, self.output_shape, strict=True)))
+        return {
+            "raw": Box((0,) * len(self.input_shape), self.input_shape),
+            "labels": output.grow(self.context),
+            "mask": output,
+        }
+
+
+@dataclass(frozen=True)
+class CropSource:
+    """What crops are cut from, and what comes with them.
+
+    Parameters
+    ----------
+    samples : tuple of Sample
+        With labels; checked by :func:`instaseg.data.check.check_samples`.
+    crop : CropSpec
+        Shapes.
+    sampling : SamplingSettings
+        Where crops are taken.
+    normalization : NormalizationSettings
+        Kind and scope.
+    statistics : Statistics
+        From :func:`instaseg.data.normalization.fit`, or from the checkpoint.
+    targets : callable, optional
+        Computes small targets in the worker; must be picklable.
+    """
+
+    samples: tuple[Sample, ...]
+    crop: CropSpec
+    sampling: SamplingSettings
+    normalization: NormalizationSettings
+    statistics: Statistics
+    targets: Targets | None = None
+
+
+def training_batches(
+    source: CropSource,
+    *,
+    augmentation: AugmentationSettings,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    first_iteration: int = 0,
+) -> Iterator[dict[str, Tensor]]:
+    """Yield training batches without end, from iteration `first_iteration` on.
+
+    Parameters
+    ----------
+    source : CropSource
+        Samples and shapes.
+    augmentation : AugmentationSettings
+        How crops are changed.
+    batch_size : int
+        Crops per batch.
+    num_workers : int
+        Processes that make batches ahead; 0 makes them in this process.
+    seed : int
+        Seed of the run, not negative.
+    first_iteration : int
+        Where to start; a run that goes on after N iterations passes N.
+
+    Yields
+    ------
+    dict of Tensor
+        ``raw`` (B, C, *input_shape) float32, ``labels`` (B, *output_shape + 2 * context) int32,
+        ``mask`` (B, *output_shape) bool, True where labels are complete, and the targets
+        (B, ...). Labels are unique within a crop only.
+
+    Raises
+    ------
+    DataError
+        If a sample cannot be read.
+    """
+    dataset = _Batches(source, augmentation, batch_size, (seed,))
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_Iterations(first_iteration),
+        num_workers=num_workers,
+        # Arrays travel as they are, through a pipe. Tensors would go through shared memory, which
+        # containers keep small, and a worker that ends while it sends one aborts.
+        collate_fn=_unchanged,
+        # Not fork: it copies the threads' locks, and a CUDA context does not survive it.
+        multiprocessing_context="spawn" if num_workers else None,
+        worker_init_fn=_ignore_interrupt if num_workers else None,
+        # Without one, torch draws a base seed from its global generator.
+        generator=torch.Generator().manual_seed(0),
+    )
+    for batch in loader:
+        if isinstance(batch, _Failure):
+            raise DataError(batch.message)
+        yield _tensors(batch)
+
+
+def validation_batches(
+    source: CropSource, *, batch_size: int, count: int, seed: int
+) -> list[dict[str, Tensor]]:
+    """Return a fixed set of `count` crops without augmentation, in batches, for a validation loss.
+
+    Crops are drawn as in training, in this process; the same arguments give the same crops. The
+    last batch may be smaller. See :func:`training_batches` for contents and errors.
+    """
+    dataset = _Batches(source, None, batch_size, (seed, _VALIDATION))
+    batches: list[dict[str, Tensor]] = []
+    for index in range(math.ceil(count / batch_size)):
+        batch = dataset[index]
+        if isinstance(batch, _Failure):
+            raise DataError(batch.message)
+        left = count - index * batch_size
+        batches.append(_tensors({name: values[:left] for name, values in batch.items()}))
+    return batches
+
+
+def crop_seed(run_seed: Sequence[int], iteration: int, element: int) -> int:
+    """Return the 32-bit seed of one crop, unrelated to those of other crops."""
+    state = np.random.SeedSequence([*run_seed, iteration, element]).generate_state(1)
+    return int(state[0])
+
+
+def _unchanged(batch: Any) -> Any:
+    """Return the batch; a function with a name, so that a worker can be sent it."""
+    return batch
+
+
+def _tensors(batch: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Return the arrays of a batch as tensors that share their memory."""
+    return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def _ignore_interrupt(worker: int) -> None:  # noqa: ARG001
+    """Leave Ctrl-C to the main process, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error of a worker, passed on as a value: torch would wrap it in its traceback."""
+
+    message: str
+
+
+class _Iterations(Sampler[int]):
+    """The numbers of iterations, without end."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self._first)
+
+
+class _Batches(Dataset[Any]):
+    """Batches by number of iteration; the pipeline is built where the first one is made."""
+
+    def __init__(
+        self,
+        source: CropSource,
+        augmentation: AugmentationSettings | None,
+        batch_size: int,
+        seed: tuple[int, ...],
+    ) -> None:
+        self._source = source
+        self._augmentation = augmentation
+        self._batch_size = batch_size
+        self._seed = seed
+        self._pipeline: CropPipeline | None = None
+
+    def __getitem__(self, iteration: int) -> dict[str, NDArray[Any]] | _Failure:
+        try:
+            if self._pipeline is None:
+                self._pipeline = self._build()
+            crops = [
+                self._pipeline.draw(crop_seed(self._seed, iteration, element))
+                for element in range(self._batch_size)
+            ]
+        except DataError as error:
+            return _Failure(str(error))
+        return self._collate(crops)
+
+    def _build(self) -> CropPipeline:
+        # gunpowder takes seconds to import: only where crops are made.
+        from instaseg.data.pipeline import CropPipeline  # noqa: PLC0415
+
+        source = self._source
+        return CropPipeline(
+            _open_images(source), source.crop.boxes(), source.sampling, self._augmentation
+        )
+
+    def _collate(self, crops: Sequence[Crop]) -> dict[str, NDArray[Any]]:
+        """Return a batch of arrays, with targets."""
+        batch: dict[str, NDArray[Any]] = {
+            "raw": np.stack([crop.raw for crop in crops]),
+            "labels": np.stack([crop.labels for crop in crops]),
+            "mask": np.stack([crop.mask != 0 for crop in crops]),
+        }
+        if self._source.targets is None:
+            return batch
+        targets = [self._source.targets(crop.labels, crop.resolution) for crop in crops]
+        return batch | {name: np.stack([t[name] for t in targets]) for name in targets[0]}
+
+
+def _open_images(source: CropSource) -> list[CropImage]:
+    """Return the samples, in memory if all of them fit."""
+    size = sum(_bytes(sample) for sample in source.samples)
+    where = "memory" if size <= MEMORY_LIMIT else "disk"
+    return [
+        open_crop_image(
+            sample, for_sample(sample, source.normalization, source.statistics), where=where
+        )
+        for sample in source.samples
+    ]
+
+
+def _bytes(sample: Sample) -> int:
+    """Return the size of a sample in memory."""
+    readers = (sample.open_raw(), sample.open_labels(), sample.open_mask())
+    return sum(math.prod(r.shape) * r.dtype.itemsize for r in readers if r is not None)

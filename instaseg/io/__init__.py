@@ -1,0 +1,1 @@
+"""Files: arrays of all formats behind one reader and one writer, samples, text files."""

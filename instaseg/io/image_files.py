@@ -1,0 +1,174 @@
+"""TIFF and PNG files: one array each, stacks read page by page where the file allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from instaseg.errors import DataError
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+# Axis letters of tifffile that have a meaning for us; a sample axis ("S", RGB) is a channel axis.
+_AXES = {"C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x", "T": "t"}
+
+
+def open_image(path: Path) -> TiffReader | PngReader:
+    """Return a reader of an image file.
+
+    Raises
+    ------
+    DataError
+        If the file is no image, or truncated.
+    """
+    return TiffReader(path) if path.suffix.lower() in TIFF_SUFFIXES else PngReader(path)
+
+
+def _broken(path: Path, error: Exception | str) -> DataError:
+    """Return the error of a file that cannot be decoded."""
+    return DataError(
+        f"{path}: cannot be read as {path.suffix[1:].upper()} ({error}); the file is damaged,"
+        " truncated or of another format. Copy or export it again"
+    )
+
+
+class TiffReader:
+    """A TIFF file: its first series, as one array.
+
+    A stack whose first axis runs over pages is read page by page; anything else is read whole
+    when it is first indexed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._whole: NDArray[Any] | None = None
+        try:
+            with tifffile.TiffFile(path) as file:
+                series = file.series[0]
+                self.shape: tuple[int, ...] = tuple(series.shape)
+                self.dtype: np.dtype[Any] = np.dtype(series.dtype)
+                self.attributes: Mapping[str, Any] = _axis_names(series.axes)
+                self._paged = len(self.shape) > 2 and len(series.pages) == self.shape[0]
+                needed = max(_data_end(page) for page in series.pages)
+        except Exception as error:
+            # tifffile raises anything from struct.error to IndexError on damaged headers.
+            raise _broken(path, error) from error
+        self.chunks: tuple[int, ...] | None = (1, *self.shape[1:]) if self._paged else None
+        size = path.stat().st_size
+        if needed > size:
+            raise _broken(path, f"{size} bytes, its header announces {needed}")
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        try:
+            if self._paged and self._whole is None:
+                return self._read_pages(index)
+            if self._whole is None:
+                self._whole = _read_tiff(self._path)
+            return self._whole[index]
+        except DataError:
+            raise
+        except Exception as error:
+            raise _broken(self._path, error) from error
+
+    def _read_pages(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the part of a stack that `index` names, reading only its pages."""
+        pages = range(self.shape[0])[index[0]]
+        if len(pages) == 0:
+            return np.zeros((0, *self.shape[1:]), self.dtype)[(slice(None), *index[1:])]
+        try:
+            stack = tifffile.imread(self._path, key=pages, series=0)
+        except ValueError:
+            # No codec in tifffile: read once through Pillow and keep it.
+            self._whole = _read_tiff(self._path)
+            return self._whole[index]
+        stack = stack.reshape(len(pages), *self.shape[1:])
+        return np.asarray(stack[(slice(None), *index[1:])])
+
+
+def _data_end(page: Any) -> int:
+    """Return the position in the file after the last byte of a page's pixels."""
+    ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
+    return max(ends, default=0)
+
+
+def _axis_names(axes: str) -> dict[str, Any]:
+    """Return ``axis_names`` when every axis letter has a meaning, else nothing."""
+    if not all(a in _AXES for a in axes):
+        return {}
+    return {"axis_names": [_AXES[a] for a in axes]}
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    """Read a whole TIFF; compressions that tifffile lacks a codec for go through Pillow."""
+    try:
+        return np.asarray(tifffile.imread(path, series=0))
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    try:
+        frames = list(imageio.imiter(path, plugin="pillow"))
+    except Exception as error:
+        raise DataError(
+            f"{path}: its compression cannot be decoded here ({error}); install imagecodecs (pip"
+            " install imagecodecs), or export the image without compression or with deflate"
+        ) from error
+    return frames[0] if len(frames) == 1 else np.stack(frames)
+
+
+class PngReader:
+    """A PNG file, read whole when it is first indexed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._whole: NDArray[Any] | None = None
+        self.chunks: tuple[int, ...] | None = None
+        self.attributes: Mapping[str, Any] = {}
+        try:
+            properties = imageio.improps(path, plugin="pillow")
+        except Exception as error:
+            raise _broken(path, error) from error
+        self.shape: tuple[int, ...] = tuple(properties.shape)
+        self.dtype: np.dtype[Any] = np.dtype(properties.dtype)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        if self._whole is None:
+            try:
+                self._whole = np.asarray(imageio.imread(self._path, plugin="pillow"))
+            except Exception as error:
+                raise _broken(self._path, error) from error
+        return self._whole[index]
+
+
+def write_image(path: Path, array: NDArray[Any]) -> None:
+    """Write a TIFF (deflate) or PNG file under a temporary name and rename it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    DataError
+        If the format cannot hold the array: PNG takes uint8 and uint16.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            tifffile.imwrite(
+                partial,
+                array,
+                photometric="minisblack",
+                compression="zlib",
+                compressionargs={"level": 9},
+            )
+        elif array.dtype in (np.uint8, np.uint16):
+            imageio.imwrite(partial, array, plugin="pillow")
+        else:
+            raise DataError(f"{path}: PNG holds uint8 or uint16; got {array.dtype}. Write a TIFF")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,395 @@
+"""Samples of a data set: which images there are, and which labels belong to them.
+
+Layouts of a folder, tried in this order where the format is left open::
+
+    <folder>/a.zarr ...            volumes/raw, volumes/gt_labels ... inside
+    <folder>/a.hdf ...             the same keys inside
+    <folder>/x/a.tif  y/a.tif      images and labels, paired by name or by the number in it
+    <folder>/images/  masks/       likewise
+    <folder>/a.tif ...             images only
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.data.config import DataSettings
+from instaseg.errors import DataError
+from instaseg.io.arrays import (
+    HDF_SUFFIXES,
+    ZARR_SUFFIXES,
+    Reader,
+    array_attributes,
+    has_array,
+    open_array,
+)
+from instaseg.io.pairing import image_files, pair_images, visible_files
+
+FOLDER_PAIRS = (("x", "y"), ("images", "masks"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an array is: a path, and a key for formats that hold several arrays."""
+
+    path: Path
+    key: str = ""
+
+    def open(self) -> Reader:
+        """Open the array; see :func:`instaseg.io.arrays.open_array`."""
+        return open_array(self.path, self.key)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.key}" if self.key else str(self.path)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image or volume with what belongs to it.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its data set; names result files.
+    raw : Source
+        The image.
+    labels, mask : Source, optional
+        Instance labels, and where they are complete.
+    resolution : tuple of float
+        Physical size of a voxel per spatial axis; its length is the number of spatial axes.
+    units : tuple of str
+        Units of `resolution`, for example ``("um", "um")``.
+    channels : int
+        Channels of the image.
+    """
+
+    name: str
+    raw: Source
+    labels: Source | None
+    mask: Source | None
+    resolution: tuple[float, ...]
+    units: tuple[str, ...]
+    channels: int = 1
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.resolution)
+
+    def open_raw(self) -> Reader:
+        """Open the image as ``(c, [z,] y, x)``, wherever its channel axis lies on disk.
+
+        Raises
+        ------
+        DataError
+            If it is missing or damaged, or has other axes or channels than the configuration says.
+        """
+        return _ChannelsFirst(self.raw.open(), self)
+
+    def open_labels(self) -> Reader | None:
+        """Open the labels as ``([z,] y, x)``; None where the sample has none."""
+        return None if self.labels is None else _Spatial(self.labels, self)
+
+    def open_mask(self) -> Reader | None:
+        """Open the mask of complete labels as ``([z,] y, x)``; None where there is none."""
+        return None if self.mask is None else _Spatial(self.mask, self)
+
+    def read_raw(self) -> NDArray[Any]:
+        """Read the whole image as ``(c, [z,] y, x)``, in the type it is stored in."""
+        return read_whole(self.open_raw())
+
+    def read_labels(self) -> NDArray[Any] | None:
+        """Read all labels as ``([z,] y, x)``; None where the sample has none."""
+        reader = self.open_labels()
+        return None if reader is None else read_whole(reader)
+
+    def read_mask(self) -> NDArray[Any] | None:
+        """Read the whole mask as ``([z,] y, x)``; None where the sample has none."""
+        reader = self.open_mask()
+        return None if reader is None else read_whole(reader)
+
+    def identity(self) -> str:
+        """Return a digest that changes when one of the sample's files does (size or time)."""
+        digest = hashlib.sha256()
+        for source in (self.raw, self.labels, self.mask):
+            if source is not None:
+                for line in _file_states(source):
+                    digest.update(line.encode())
+        return digest.hexdigest()[:16]
+
+
+def read_whole(reader: Reader) -> NDArray[Any]:
+    """Read all of an array."""
+    return reader[tuple(slice(0, n) for n in reader.shape)]
+
+
+def _file_states(source: Source) -> Iterable[str]:
+    """Yield path, size and time of change of each file of an array."""
+    place = source.path
+    if place.is_dir():
+        place = place / source.key
+    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    for file in files:
+        state = file.stat() if file.exists() else None
+        size, time = (state.st_size, state.st_mtime_ns) if state else (-1, -1)
+        yield f"{source.key}|{file.absolute()}|{size}|{time}\n"
+
+
+class _ChannelsFirst:
+    """An image on disk presented as ``(c, [z,] y, x)``."""
+
+    def __init__(self, reader: Reader, sample: Sample) -> None:
+        self._reader = reader
+        self._axis = _channel_axis(reader, sample)
+        space = _without(reader.shape, self._axis)
+        self.shape: tuple[int, ...] = (sample.channels, *space)
+        self.dtype: np.dtype[Any] = reader.dtype
+        self.attributes: Mapping[str, Any] = reader.attributes
+        chunks = reader.chunks
+        self.chunks: tuple[int, ...] | None = None
+        if chunks is not None:
+            channels = 1 if self._axis is None else chunks[self._axis]
+            self.chunks = (channels, *_without(chunks, self._axis))
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        if self._axis is None:
+            image: NDArray[Any] = self._reader[index[1:]][np.newaxis]
+            return image[index[:1]]
+        space = index[1:]
+        stored = (*space[: self._axis], index[0], *space[self._axis :])
+        block: NDArray[Any] = np.moveaxis(self._reader[stored], self._axis, 0)
+        return block
+
+
+class _Spatial:
+    """Labels or a mask on disk presented as ``([z,] y, x)``."""
+
+    def __init__(self, source: Source, sample: Sample) -> None:
+        self._reader = source.open()
+        shape = self._reader.shape
+        # A leading axis of length one is a z axis (2-D data kept as volume) or a channel axis.
+        self._lead = 1 if len(shape) == sample.ndim + 1 and shape[0] == 1 else 0
+        self.shape: tuple[int, ...] = shape[self._lead :]
+        if len(self.shape) != sample.ndim:
+            raise DataError(
+                f"sample {sample.name}: {source} has shape {shape}; expected {sample.ndim} axes"
+                f" (data.ndim = {sample.ndim}), one label per voxel. {_labels_advice(shape)}"
+            )
+        self.dtype: np.dtype[Any] = self._reader.dtype
+        self.attributes: Mapping[str, Any] = self._reader.attributes
+        chunks = self._reader.chunks
+        self.chunks: tuple[int, ...] | None = None if chunks is None else chunks[self._lead :]
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        if self._lead:
+            block: NDArray[Any] = self._reader[(slice(0, 1), *index)][0]
+            return block
+        return self._reader[index]
+
+
+def _labels_advice(shape: tuple[int, ...]) -> str:
+    """Return what to do about labels with a wrong number of axes."""
+    if shape[-1] in (3, 4):
+        return "It looks like a colour picture: export the labels as one integer per voxel"
+    return "Set data.ndim, or write the labels again"
+
+
+def _without(values: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    """Return `values` without the one at `axis`."""
+    return values if axis is None else values[:axis] + values[axis + 1 :]
+
+
+def _channel_axis(reader: Reader, sample: Sample) -> int | None:
+    """Return which axis of an image holds its channels, None where it has no such axis.
+
+    The attribute ``axis_names`` decides where there is one; else the first axis, then the last,
+    if it has as many elements as there are channels.
+    """
+    shape, ndim, channels = reader.shape, sample.ndim, sample.channels
+    if len(shape) == ndim and channels == 1:
+        return None
+    if len(shape) == ndim + 1:
+        names = list(reader.attributes.get("axis_names", ()))
+        named = [names.index("c")] if len(names) == len(shape) and "c" in names else []
+        for axis in named or (0, ndim):
+            if shape[axis] == channels:
+                return axis
+    raise DataError(
+        f"sample {sample.name}: {sample.raw} has shape {shape}; expected"
+        f" {_expected_axes(ndim, channels)}. {_channels_advice(shape, ndim, channels)}"
+    )
+
+
+def _expected_axes(ndim: int, channels: int) -> str:
+    """Return the layout of an image in words."""
+    space = "z, y, x" if ndim == 3 else "y, x"
+    layout = f"({space})" if channels == 1 else f"({channels}, {space}) or ({space}, {channels})"
+    return f"{layout} because data.ndim = {ndim} and data.num_channels = {channels}"
+
+
+def _channels_advice(shape: tuple[int, ...], ndim: int, channels: int) -> str:
+    """Return what to do about an image whose axes do not fit."""
+    found = shape[-1] if shape[-1] in (3, 4) else shape[0]
+    if len(shape) == ndim + 1 and found <= 16:
+        colour = {3: " (RGB)", 4: " (RGB and transparency)"}.get(found, "")
+        if channels == 1:
+            return (
+                f"It has {found} channels{colour}: set data.num_channels = {found},"
+                " or convert the images to grey"
+            )
+        return f"It has {found} channels{colour}: set data.num_channels = {found}, or convert it"
+    if len(shape) == ndim and channels > 1:
+        return "It has no channel axis: set data.num_channels = 1"
+    other = {3: 2, 2: 3}[ndim]
+    return f"Set data.ndim = {other} if that fits, or convert the images"
+
+
+def find_samples(
+    folder: Path, settings: DataSettings, *, names: Sequence[str] = ()
+) -> list[Sample]:
+    """Return the samples of a data set, sorted by name; nothing but names and metadata is read.
+
+    Parameters
+    ----------
+    folder : Path
+        The data set, or one ``.zarr`` sample.
+    settings : DataSettings
+        Keys, format, axes.
+    names : sequence of str
+        Samples to keep; empty keeps all.
+
+    Returns
+    -------
+    list of Sample
+        At least one.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or empty, images and labels cannot be paired, two samples have one
+        name, or a name in `names` is unknown.
+    """
+    if not folder.is_dir() and folder.suffix.lower() not in HDF_SUFFIXES:
+        found = "a file" if folder.exists() else "nothing"
+        raise DataError(f"{folder}: expected a folder of images, found {found}. Check the path")
+    samples = sorted(_discover(folder, settings), key=lambda sample: sample.name)
+    if not samples:
+        raise DataError(f"{folder}: no images found; {_searched(settings)}")
+    _refuse_twins(folder, samples)
+    return _choose(folder, samples, names) if names else samples
+
+
+def _searched(settings: DataSettings) -> str:
+    """Return what a folder may hold, in words."""
+    layouts = {
+        "zarr": "*.zarr",
+        "hdf": "*.h5, *.hdf, *.hdf5",
+        "tiff": "*.tif, *.tiff or *.png in x/ and y/, in images/ and masks/, or directly in it",
+    }
+    formats = layouts if settings.input_format == "auto" else [settings.input_format]
+    searched = "; ".join(layouts[f] for f in formats)
+    return f"expected {searched} (data.input_format = {settings.input_format!r})"
+
+
+def _discover(folder: Path, settings: DataSettings) -> list[Sample]:
+    """Return the samples of the first layout that has any."""
+    wanted = settings.input_format
+    if wanted in ("auto", "zarr", "hdf"):
+        suffixes = {"zarr": ZARR_SUFFIXES, "hdf": HDF_SUFFIXES}.get(
+            wanted, ZARR_SUFFIXES + HDF_SUFFIXES
+        )
+        if folder.suffix.lower() in suffixes:
+            return [_container_sample(folder, settings)]
+        containers = [p for p in visible_files(folder) if p.suffix.lower() in suffixes]
+        if containers:
+            return [_container_sample(path, settings) for path in containers]
+    if wanted in ("auto", "tiff"):
+        return _image_samples(folder, settings)
+    return []
+
+
+def _container_sample(path: Path, settings: DataSettings) -> Sample:
+    """Return the sample of a zarr folder or HDF5 file; missing arrays show when opened."""
+    attributes = (
+        array_attributes(path, settings.raw_key) if has_array(path, settings.raw_key) else {}
+    )
+    labels = Source(path, settings.gt_key) if has_array(path, settings.gt_key) else None
+    mask = settings.mask_key
+    return Sample(
+        name=path.stem,
+        raw=Source(path, settings.raw_key),
+        labels=labels,
+        mask=Source(path, mask) if mask and has_array(path, mask) else None,
+        resolution=_resolution(attributes, settings),
+        units=_units(attributes, settings.ndim),
+        channels=settings.num_channels,
+    )
+
+
+def _resolution(attributes: Mapping[str, Any], settings: DataSettings) -> tuple[float, ...]:
+    """Return the voxel size: as configured, as stored, else 1; of the last axes."""
+    if settings.voxel_size is not None:
+        return settings.voxel_size
+    stored = attributes.get("resolution")
+    values = () if stored is None else tuple(float(v) for v in np.ravel(stored))
+    return values[-settings.ndim :] if len(values) >= settings.ndim else (1.0,) * settings.ndim
+
+
+def _units(attributes: Mapping[str, Any], ndim: int) -> tuple[str, ...]:
+    """Return the unit of each spatial axis, as stored, else ``voxel``."""
+    stored = attributes.get("units")
+    if isinstance(stored, str):
+        return (stored,) * ndim
+    values = () if stored is None else tuple(str(v) for v in stored)
+    return values[-ndim:] if len(values) >= ndim else ("voxel",) * ndim
+
+
+def _image_samples(folder: Path, settings: DataSettings) -> list[Sample]:
+    """Return the samples of a folder of image files."""
+    for image_name, label_name in FOLDER_PAIRS:
+        if (folder / image_name).is_dir() or (folder / label_name).is_dir():
+            pairs = pair_images(folder / image_name, folder / label_name)
+            return [_image_sample(image, label, settings) for image, label in pairs]
+    return [_image_sample(image, None, settings) for image in image_files(folder)]
+
+
+def _image_sample(image: Path, label: Path | None, settings: DataSettings) -> Sample:
+    return Sample(
+        name=image.stem,
+        raw=Source(image),
+        labels=Source(label) if label else None,
+        mask=None,
+        resolution=_resolution({}, settings),
+        units=_units({}, settings.ndim),
+        channels=settings.num_channels,
+    )
+
+
+def _refuse_twins(folder: Path, samples: list[Sample]) -> None:
+    """Refuse two samples of one name: their results would overwrite each other."""
+    for first, second in itertools.pairwise(samples):
+        if first.name == second.name:
+            raise DataError(
+                f"{folder}: {first.raw.path.name} and {second.raw.path.name} are both sample"
+                f" {first.name!r}; expected different names. Rename or remove one"
+            )
+
+
+def _choose(folder: Path, samples: list[Sample], names: Sequence[str]) -> list[Sample]:
+    """Return the samples of the given names, in their sorted order."""
+    there = [sample.name for sample in samples]
+    for name in names:
+        if name not in there:
+            close = difflib.get_close_matches(name, there, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(there[:20])}"
+            raise DataError(f"{folder}: no sample {name!r}; {hint}")
+    return [sample for sample in samples if sample.name in set(names)]
