@@ -1,0 +1,94 @@
+"""Tables ``[training]`` and ``[optimizer]``. Loads no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from instaseg.data.config import AugmentationSettings, SamplingSettings
+from instaseg.settings import Table
+
+REMOVED_KEYS: dict[str, str] = {
+    "training.num_gpus": "one device is used: general.device, or --device",
+    "training.cache_size": "loader processes are set by training.num_workers; remove it",
+    "training.profiling": "loss and rate are shown and logged as training goes; remove it",
+    "training.len_epoch": "training counts iterations, not epochs; remove it",
+    "training.use_auto_mixed_precision": 'use training.precision = "auto" or "float32"',
+    "training.add_affinities": "targets are cut from the labels in the loss; remove it",
+    "training.mask_bg_weight": "use data.mask_key to say where labels are complete",
+    "training.use_gt_extra": "targets come from the labels alone; remove it",
+    "training.init_ssl": "networks start from random weights; remove it",
+    "training.loss": "the loss belongs to the method; remove it",
+    "training.auxiliary_task": "heads belong to the method; remove it",
+    "training.code_loss": "patch codes are not in this release; remove it",
+    "training.num_code_samples": "patch codes are not in this release; remove it",
+    "optimizer.optimizer.lr": "its keys stand in [optimizer] itself: optimizer and lr",
+    "optimizer.lr_scheduler": "use training.schedule and training.warmup",
+}
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TrainingSettings(Table):
+    """How long and how the network is trained."""
+
+    batch_size: int = Field(default=4, ge=1)
+    """Crops in a batch; memory and time of an iteration grow in proportion."""
+    max_iterations: int = Field(default=100_000, ge=1)
+    """Iterations after which training ends."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Minutes of training, earlier runs of the experiment included, after which it ends if it has
+    not reached `max_iterations`; the learning rate's schedule fits whichever comes first."""
+    num_workers: int = Field(default=1, ge=0)
+    """Processes that load and augment crops; 0 does it in the main process, with equal results."""
+    checkpoints: int = Field(default=5_000, ge=1)
+    """Iterations between two checkpoints; a run that is killed loses at most as many."""
+    keep_checkpoints: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    """How many of the latest checkpoints are kept, or `all`."""
+    keep_every: int = Field(default=0, ge=0)
+    """Checkpoints whose iteration is a multiple of this are kept however old they are; 0 keeps no
+    more than `keep_checkpoints` says."""
+    snapshots: int = Field(default=10_000, ge=0)
+    """Iterations between two snapshots (raw, targets and predictions of one crop, to look at); 0
+    writes none."""
+    val_log_step: int = Field(default=1_000, ge=0)
+    """Iterations between two computations of the validation loss; 0 computes none."""
+    val_batches: int = Field(default=4, ge=1)
+    """Validation batches; drawn once and the same each time, so that losses can be compared."""
+    log_step: int = Field(default=10, ge=1)
+    """Iterations between two rows of the log; a row has the mean loss since the one before."""
+    schedule: Literal["constant", "linear", "cosine", "polynomial"] = "cosine"
+    """Course of the learning rate over the budget; all but `constant` end at zero (`polynomial`
+    with the power 0.9)."""
+    warmup: Share = 0.02
+    """Share of the budget during which the learning rate rises from zero."""
+    gradient_clip: float | None = Field(default=1.0, gt=0)
+    """Largest Euclidean norm of all gradients together; longer ones are shortened to it."""
+    weight_averaging: Share = 0.999
+    """Decay of the running average of weights that validation and prediction use; 0 uses the
+    weights themselves."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Numbers of the network's layers; `auto` takes 16 bits where the device computes faster with
+    them."""
+    memory_format: Literal["auto", "channels_first", "channels_last"] = "auto"
+    """Order of values in memory; `auto` takes what suits the precision."""
+    sampling: SamplingSettings = SamplingSettings()
+    """Where crops are drawn."""
+    augmentation: AugmentationSettings = AugmentationSettings()
+    """Random changes of crops."""
+
+
+class OptimizerSettings(Table):
+    """How a training step changes the weights."""
+
+    optimizer: Literal["Adam", "AdamW", "SGD"] = "AdamW"
+    """Rule of the step."""
+    lr: float = Field(default=5e-4, gt=0)
+    """Learning rate at the top of its schedule."""
+    weight_decay: float = Field(default=1e-5, ge=0)
+    """Strength with which weights are drawn to zero."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay of the averages of gradient and squared gradient (Adam, AdamW)."""
+    momentum: Share = 0.9
+    """Decay of the average of gradients (SGD)."""

@@ -1,0 +1,433 @@
+"""The training loop: from batches to checkpoints.
+
+Iterations are counted from 1; what iteration ``i`` does follows from the state after ``i - 1``, the
+seed, and ``i``. A training that was stopped at any moment and goes on from its last checkpoint ends
+with the same weights, bit for bit on one machine's CPU, as one that was not (with a budget in
+minutes, as far as the time is the same).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from instaseg.errors import CheckpointError, StageError
+from instaseg.training.averaging import WeightAverage
+from instaseg.training.checkpoints import (
+    Checkpoint,
+    check_architecture,
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    load_weights,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
+from instaseg.training.config import OptimizerSettings, TrainingSettings
+from instaseg.training.devices import Precision, choose_precision
+from instaseg.training.interruption import Interruption
+from instaseg.training.logs import TrainingLog
+from instaseg.training.schedule import budget_used, learning_rate_factor
+
+logger = logging.getLogger(__name__)
+
+Batch = Mapping[str, Tensor]
+Loss = Callable[[Mapping[str, Tensor], Batch], tuple[Tensor, dict[str, Tensor]]]
+Batches = Callable[[int], Iterator[Batch]]
+Snapshot = Callable[[int, Batch, Mapping[str, Tensor]], None]
+
+_SECONDS_BETWEEN_LINES = 30.0
+_SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What one training is about, beside network and data.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``checkpoints/`` and ``logs/``; training goes on from the last checkpoint there.
+    settings, optimizer : TrainingSettings, OptimizerSettings
+        Tables ``[training]`` and ``[optimizer]``.
+    device : torch.device
+        Where the network runs.
+    seed : int
+        Seed of random numbers drawn by the loss; with it and the iteration these are the same.
+    config : str
+        The resolved configuration as TOML, kept in checkpoints.
+    statistics, architecture : mapping
+        Kept in checkpoints; the architecture is compared before training goes on.
+    """
+
+    folder: Path
+    settings: TrainingSettings
+    optimizer: OptimizerSettings
+    device: torch.device
+    seed: int
+    config: str = ""
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of ``log.csv`` and TensorBoard's files."""
+        return self.folder / "logs"
+
+
+def train(
+    network: nn.Module,
+    loss: Loss,
+    *,
+    run: TrainingRun,
+    batches: Batches,
+    validation: Sequence[Batch] = (),
+    write_snapshot: Snapshot | None = None,
+) -> int:
+    """Train until the budget is used up, from the last checkpoint if there is one.
+
+    Parameters
+    ----------
+    network : Module
+        ``(B, C, [z,] y, x)`` in, a dict of logits by head name out.
+    loss : callable
+        ``loss(outputs, batch)`` gives a scalar and its named parts. Outputs have the numbers of
+        the precision in use (16 bits, perhaps); the loss decides what it computes in float32.
+    run : TrainingRun
+        Folder, settings, device, seed.
+    batches : callable
+        ``batches(n)`` yields the batches of iterations ``n + 1``, ``n + 2`` ...: dicts of tensors
+        with ``raw`` ``(B, C, [z,] y, x)``; what it yields depends on the number alone.
+    validation : sequence of dict of Tensor
+        Batches for the validation loss.
+    write_snapshot : callable, optional
+        Given iteration, batch and outputs, every `snapshots` iterations.
+
+    Returns
+    -------
+    int
+        Iterations done, over all runs.
+
+    Raises
+    ------
+    StageError
+        If the loss is no longer finite, or the batches end.
+    CheckpointError
+        If the last checkpoint is damaged or of another architecture, or a new one cannot be
+        written.
+    KeyboardInterrupt
+        After SIGINT or SIGTERM, when a checkpoint has been saved.
+    """
+    devices = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        trainer = _Trainer(network, loss, run)
+        if trainer.used < 1.0:
+            _Loop(trainer, validation, write_snapshot).run(batches)
+        return trainer.iteration
+
+
+class _Trainer:
+    """The state of a training, and one step of it."""
+
+    def __init__(self, network: nn.Module, loss: Loss, run: TrainingRun) -> None:
+        self.run = run
+        self.loss = loss
+        settings = run.settings
+        self.precision: Precision = choose_precision(
+            settings.precision, run.device, memory_format=settings.memory_format
+        )
+        self.network = network.to(run.device)
+        self.average = WeightAverage(network, settings.weight_averaging)
+        self.optimizer = _build_optimizer(network, run.optimizer, run.device)
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.precision.needs_scaling)
+        self.iteration = 0
+        self._seconds_before = 0.0
+        self._start = time.perf_counter()
+        if list_checkpoints(run.checkpoints):
+            self._resume()
+        for part in {self.network, self.average.network}:
+            _arrange_weights(part, self.precision)
+
+    def _resume(self) -> None:
+        checkpoint = load_checkpoint(self.run.checkpoints)
+        where = str(checkpoint_path(self.run.checkpoints, checkpoint.iteration))
+        check_architecture(checkpoint.architecture, self.run.architecture, where)
+        # The average first: without one it is the same network.
+        load_weights(self.average.network, checkpoint.averaged_weights, where)
+        load_weights(self.network, checkpoint.weights, where)
+        found, expected = checkpoint.optimizer["name"], self.run.optimizer.optimizer
+        if found != expected:
+            raise CheckpointError(
+                f"{where}: expected the state of {expected} because of optimizer.optimizer, found"
+                f" that of {found}; set it back, or train a new experiment"
+            )
+        # Only averages come from the checkpoint: rates and decays are as configured now.
+        groups = self.optimizer.state_dict()["param_groups"]
+        state = {"state": checkpoint.optimizer["state"], "param_groups": groups}
+        self.optimizer.load_state_dict(state)
+        if checkpoint.scaler and self.precision.needs_scaling:
+            self.scaler.load_state_dict(checkpoint.scaler)
+        self.iteration = checkpoint.iteration
+        self._seconds_before = checkpoint.seconds
+        logger.info("training goes on from %s", where)
+
+    @property
+    def seconds(self) -> float:
+        """Time trained, over all runs."""
+        return self._seconds_before + time.perf_counter() - self._start
+
+    @property
+    def used(self) -> float:
+        """Share of the budget that is used up."""
+        return budget_used(self.run.settings, self.iteration, self.seconds)
+
+    def step(self, batch: Batch) -> tuple[dict[str, float], Mapping[str, Tensor]]:
+        """Do one iteration; return its numbers and the network's outputs."""
+        torch.manual_seed((self.run.seed * _SEED_STRIDE + self.iteration) % 2**63)
+        factor = learning_rate_factor(self.run.settings, self.used)
+        rate = self.run.optimizer.lr * factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        batch = _to_device(batch, self.run.device)
+        outputs, total, parts = self._evaluate(self.network, batch)
+        self._check_finite(batch, {**parts, "the sum": total})
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(total))
+        self.scaler.unscale_(self.optimizer)
+        limit = self.run.settings.gradient_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        if not self.precision.needs_scaling:
+            # With a scaled loss gradients may overflow: that step is left out and the scale cut.
+            self._check_finite(batch, {"the gradient's norm": norm})
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.average.update(self.iteration)
+        self.iteration += 1
+        numbers = {f"loss_{name}": float(part.detach()) for name, part in parts.items()}
+        numbers = {"loss": float(total.detach()), **numbers, "gradient_norm": float(norm)}
+        return {"learning_rate": rate, **numbers}, outputs
+
+    @torch.no_grad()
+    def validate(self, validation: Sequence[Batch]) -> dict[str, float]:
+        """Return the mean loss of batches, and its parts, with the averaged weights."""
+        torch.manual_seed(self.run.seed)
+        self.average.network.eval()
+        sums: dict[str, float] = {}
+        for batch in validation:
+            on_device = _to_device(batch, self.run.device)
+            _, total, parts = self._evaluate(self.average.network, on_device)
+            for name, value in {"loss": total, **_prefixed(parts)}.items():
+                sums[name] = sums.get(name, 0.0) + float(value) / len(validation)
+        return {f"validation_{name}": value for name, value in sums.items()}
+
+    def save(self) -> None:
+        """Write a checkpoint, then delete those that are no longer kept."""
+        state = self.optimizer.state_dict()["state"]
+        save_checkpoint(
+            self.run.checkpoints,
+            Checkpoint(
+                iteration=self.iteration,
+                seconds=self.seconds,
+                weights=dict(self.network.state_dict()),
+                averaged_weights=dict(self.average.network.state_dict()),
+                optimizer={"name": self.run.optimizer.optimizer, "state": state},
+                scaler=self.scaler.state_dict(),
+                config=self.run.config,
+                statistics=dict(self.run.statistics),
+                architecture=dict(self.run.architecture),
+            ),
+        )
+        settings = self.run.settings
+        remove_old_checkpoints(
+            self.run.checkpoints, keep=settings.keep_checkpoints, keep_every=settings.keep_every
+        )
+
+    def _evaluate(
+        self, network: nn.Module, batch: Batch
+    ) -> tuple[Mapping[str, Tensor], Tensor, dict[str, Tensor]]:
+        with self.precision.autocast(self.run.device):
+            outputs = network(self.precision.arrange(batch["raw"]))
+        total, parts = self.loss(outputs, batch)
+        return outputs, total, parts
+
+    def _check_finite(self, batch: Batch, values: Mapping[str, Tensor]) -> None:
+        numbers = {name: float(value.detach()) for name, value in values.items()}
+        wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
+        if not wrong:
+            return
+        there = list_checkpoints(self.run.checkpoints)
+        kept = f"the last checkpoint, of iteration {there[-1]}, is good" if there else "none saved"
+        advice = (
+            "set optimizer.lr lower than"
+            f" {self.run.optimizer.lr:g}, training.gradient_clip lower, or training.precision ="
+            ' "float32"'
+        )
+        if not bool(torch.isfinite(batch["raw"]).all()):
+            advice = "the batch's raw data hold NaN or infinity: mend the images"
+        raise StageError(
+            f"training, iteration {self.iteration + 1}: expected a finite loss, found"
+            f" {numbers[wrong[0]]} in {wrong[0]} ({kept}); {advice}"
+        )
+
+
+def _prefixed(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"loss_{name}": part for name, part in parts.items()}
+
+
+class _Loop:
+    """What happens around the steps: logs, validation, snapshots, checkpoints, interruption."""
+
+    def __init__(
+        self, trainer: _Trainer, validation: Sequence[Batch], write_snapshot: Snapshot | None
+    ) -> None:
+        self._trainer = trainer
+        self._settings = trainer.run.settings
+        self._validation = validation
+        self._write_snapshot = write_snapshot
+        self._recent: list[dict[str, float]] = []
+        self._saved = (trainer.iteration, False)
+        self._last_line = time.perf_counter()
+
+    def run(self, batches: Batches) -> None:
+        """Step through batches until the budget is used up."""
+        trainer = self._trainer
+        stream = batches(trainer.iteration)
+        timed = self._settings.max_minutes is not None
+        total = None if timed else self._settings.max_iterations
+        try:
+            with (
+                Interruption() as interruption,
+                TrainingLog(trainer.run.logs, trainer.iteration) as log,
+                tqdm(
+                    desc="train", initial=trainer.iteration, total=total, disable=None, leave=False
+                ) as bar,
+            ):
+                while trainer.used < 1.0:
+                    batch = _next_batch(stream, interruption, trainer.iteration)
+                    if batch is None or interruption.requested:
+                        self._stop()
+                    else:
+                        self._advance(batch, log, bar)
+                self._save()
+        finally:
+            close = getattr(stream, "close", None)
+            if close is not None:
+                close()
+
+    def _advance(self, batch: Batch, log: TrainingLog, bar: tqdm[Any]) -> None:
+        trainer, settings = self._trainer, self._settings
+        numbers, outputs = trainer.step(batch)
+        self._recent.append(numbers)
+        number = trainer.iteration
+        bar.update()
+        bar.set_postfix(loss=f"{numbers['loss']:.4f}", refresh=False)
+        validated = _is_due(number, settings.val_log_step) and bool(self._validation)
+        if validated or _is_due(number, settings.log_step) or trainer.used >= 1.0:
+            self._log(log, trainer.validate(self._validation) if validated else {})
+        if self._write_snapshot is not None and _is_due(number, settings.snapshots):
+            self._write_snapshot(number, batch, outputs)
+        if _is_due(number, settings.checkpoints):
+            self._save()
+        if bar.disable and time.perf_counter() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.perf_counter()
+            logger.info(
+                "training: iteration %d, %.0f %% of the budget, loss %.4f",
+                number,
+                100 * trainer.used,
+                numbers["loss"],
+            )
+
+    def _log(self, log: TrainingLog, validated: Mapping[str, float]) -> None:
+        names = self._recent[0]
+        means = {name: sum(row[name] for row in self._recent) / len(self._recent) for name in names}
+        row = {"iteration": self._trainer.iteration, "seconds": self._trainer.seconds, **means}
+        columns = dict(row)
+        if self._validation and self._settings.val_log_step:
+            losses = [name for name in names if name.startswith("loss")]
+            columns |= {f"validation_{name}": 0.0 for name in losses}
+        log.write({**row, **validated}, columns)
+        self._recent = []
+
+    def _save(self) -> None:
+        # With a budget in minutes, one saved just before the end would ask for one more iteration.
+        state = (self._trainer.iteration, self._trainer.used >= 1.0)
+        if self._saved != state:
+            self._trainer.save()
+            self._saved = state
+
+    def _stop(self) -> None:
+        self._save()
+        logger.info("training interrupted; iteration %d is saved", self._trainer.iteration)
+        raise KeyboardInterrupt
+
+
+def _is_due(iteration: int, every: int) -> bool:
+    return every > 0 and iteration % every == 0
+
+
+def _next_batch(
+    stream: Iterator[Batch], interruption: Interruption, iteration: int
+) -> Batch | None:
+    """Return the next batch, None if the wait for it was interrupted."""
+    try:
+        return next(stream)
+    except KeyboardInterrupt:
+        return None
+    except StopIteration as error:
+        raise StageError(
+            f"training, iteration {iteration + 1}: expected a batch, found the end of the data; the"
+            " loader must go on for ever"
+        ) from error
+    except Exception:
+        # The signal also ends processes that load data, which then looks like their failure.
+        if interruption.requested:
+            return None
+        raise
+
+
+def _build_optimizer(
+    network: nn.Module, settings: OptimizerSettings, device: torch.device
+) -> torch.optim.Optimizer:
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    fused = device.type in ("cpu", "cuda")
+    decay = settings.weight_decay
+    match settings.optimizer:
+        case "Adam":
+            return torch.optim.Adam(
+                weights, settings.lr, betas=settings.betas, weight_decay=decay, fused=fused
+            )
+        case "AdamW":
+            return torch.optim.AdamW(
+                weights, settings.lr, betas=settings.betas, weight_decay=decay, fused=fused
+            )
+        case "SGD":
+            return torch.optim.SGD(
+                weights, settings.lr, momentum=settings.momentum, weight_decay=decay, fused=fused
+            )
+
+
+def _arrange_weights(network: nn.Module, precision: Precision) -> None:
+    """Order the weights of convolutions in memory as their inputs are."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            order = precision.format_for(module.weight.ndim - 2)
+            module.weight.data = module.weight.data.contiguous(memory_format=order)
+
+
+def _to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
