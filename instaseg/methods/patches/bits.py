@@ -1,0 +1,153 @@
+"""Patches as bits: which voxels each patch claims, one run of 64-bit words per line of the patch.
+
+A patch of ``(pz, py, px)`` voxels has ``pz * py`` lines of ``ceil(px / 64)`` words; bit `i` of word
+`w` of a line is the voxel at ``x = 64 w + i``. Masks of the volume are packed in the same way along
+x, with one word more, so that any 64 bits of a line are two shifts away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.methods.patches.offsets import Window
+from instaseg.methods.patches.tiles import as_float32, tiles
+
+GATHERED = 4096
+"""Patches gathered at a time where only some are wanted."""
+
+
+def words_of(window: Window) -> int:
+    """Return the number of 64-bit words per patch."""
+    z, y, x = window.shape
+    return z * y * (-(-x // 64))
+
+
+def patch_bits(
+    affinities: NDArray[Any], centres: NDArray[np.bool_], *, window: Window, threshold: float
+) -> NDArray[np.uint64]:
+    """Return the voxels above `threshold` of all patches centred in `centres`.
+
+    Parameters
+    ----------
+    affinities : (K, z, y, x) float32, float16 or uint8
+        Predicted patches.
+    centres : (z, y, x) bool
+        Centres of the patches, in raster order.
+    window : Window
+        The patch.
+    threshold : float
+        A voxel is in the patch if its probability is above.
+
+    Returns
+    -------
+    (n, words) uint64
+    """
+    number = np.cumsum(centres, dtype=np.int64).reshape(centres.shape) - 1
+    out = np.zeros((int(np.count_nonzero(centres)), words_of(window)), dtype=np.uint64)
+    tile = (1, 8, centres.shape[2])
+    for chunk, work in tiles(affinities, centres, radius=(0, 0, 0), tile=tile):
+        _pack(chunk, work.origin, work.boxes, work.first, centres, number, window.shape[2], np.float32(threshold), out)
+    return out
+
+
+def gather_bits(
+    affinities: NDArray[Any], positions: NDArray[np.int64], *, window: Window, threshold: float
+) -> NDArray[np.uint64]:
+    """Return the voxels above `threshold` of the patches centred at `positions` ``(n, 3)``."""
+    out = np.zeros((len(positions), words_of(window)), dtype=np.uint64)
+    for low in range(0, len(positions), GATHERED):
+        z, y, x = positions[low : low + GATHERED].T
+        patches = as_float32(affinities[:, z, y, x].T) > np.float32(threshold)
+        _pack_rows(patches, window.shape[2], out[low : low + GATHERED])
+    return out
+
+
+def pack_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return `mask` ``(z, y, x)`` packed along x into ``(z, y, ceil(x / 64) + 2)`` words."""
+    z, y, x = mask.shape
+    width = -(-x // 64) + 2
+    padded = np.zeros((z, y, width * 64), dtype=bool)
+    padded[..., :x] = mask
+    return np.packbits(padded, axis=-1, bitorder="little").view(np.uint64)
+
+
+def iterate_lines(window: Window) -> Iterator[tuple[int, int, int]]:
+    """Yield z, y and first x offset from the patch's corner of each word, in their order."""
+    pz, py, px = window.shape
+    for z in range(pz):
+        for y in range(py):
+            for x in range(0, px, 64):
+                yield z, y, x
+
+
+def lines(window: Window) -> NDArray[np.int64]:
+    """Return ``(words, 3)``: where each word of a patch begins, from the patch's corner."""
+    return np.array(list(iterate_lines(window)), dtype=np.int64)
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def _pack(chunk, origin, boxes, first, centres, number, px, threshold, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    per_line = (px + 63) // 64
+    for i in nb.prange(boxes.shape[0]):
+        box = boxes[i]
+        for z in range(box[0, 0], box[1, 0]):
+            for y in range(box[0, 1], box[1, 1]):
+                for k in range(chunk.shape[0]):
+                    word = (k // px) * per_line + (k % px) // 64
+                    bit = np.uint64(1) << np.uint64((k % px) % 64)
+                    for x in range(box[0, 2], box[1, 2]):
+                        if centres[z, y, x] and chunk[k, z - origin[0], y - origin[1], x - origin[2]] > threshold:
+                            out[number[z, y, x], word] |= bit
+
+
+@nb.njit(cache=True, nogil=True)
+def _pack_rows(patches, px, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    per_line = (px + 63) // 64
+    for n in range(patches.shape[0]):
+        for k in range(patches.shape[1]):
+            if patches[n, k]:
+                out[n, (k // px) * per_line + (k % px) // 64] |= np.uint64(1) << np.uint64((k % px) % 64)
+
+
+@nb.njit(cache=True, nogil=True)
+def popcount(v):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return the number of set bits of a uint64 (compiled to one instruction where there is one)."""
+    v = v - ((v >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    v = (v & np.uint64(0x3333333333333333)) + ((v >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    v = (v + (v >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((v * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@nb.njit(cache=True, nogil=True)
+def covered(bits, corner, words, mask):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return how many voxels of the packed `mask` a patch at `corner` claims."""
+    total = 0
+    for w in range(bits.size):
+        if bits[w] == 0:
+            continue
+        line = mask[corner[0] + words[w, 0], corner[1] + words[w, 1]]
+        x = corner[2] + words[w, 2]
+        k = x >> 6
+        s = np.uint64(x & 63)
+        here = (line[k] >> s) | ((line[k + 1] << np.uint64(1)) << (np.uint64(63) - s))
+        total += popcount(here & bits[w])
+    return total
+
+
+@nb.njit(cache=True, nogil=True)
+def clear(bits, corner, words, mask):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Take the voxels a patch at `corner` claims out of the packed `mask`."""
+    for w in range(bits.size):
+        if bits[w] == 0:
+            continue
+        line = mask[corner[0] + words[w, 0], corner[1] + words[w, 1]]
+        x = corner[2] + words[w, 2]
+        k = x >> 6
+        s = np.uint64(x & 63)
+        line[k] &= ~(bits[w] << s)
+        line[k + 1] &= ~((bits[w] >> np.uint64(1)) >> (np.uint64(63) - s))

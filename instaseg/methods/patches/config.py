@@ -1,0 +1,172 @@
+"""Tables ``[method]`` and ``[vote_instances]`` of the method ``patches``, and what older keys became."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from instaseg.settings import Shape, Table
+
+Background = Literal["inverse", "half", "less_than"]
+Vote = Literal["normalized_product", "product", "count"]
+
+
+def _checked_patch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `shape` if it is two or three odd positive sides."""
+    if (
+        len(shape) not in (2, 3)
+        or any(side < 1 or side % 2 == 0 for side in shape)
+        or max(shape) < 3
+    ):
+        raise ValueError(
+            f"must be two or three odd sides in voxels, such as [25, 25]; got {list(shape)}"
+        )
+    return shape
+
+
+class PatchesSettings(Table):
+    """``[method]``: what the network of the method ``patches`` predicts."""
+
+    name: Literal["patches"] = "patches"
+    """Name of the method."""
+
+    patch_shape: Shape
+    """Sides of a patch in voxels, odd: a voxel predicts which voxels of this box share its instance."""
+
+    foreground: Literal["head", "centre"] = "head"
+    """Where the foreground comes from: a head of its own, or the patch's centre channel."""
+
+    border: Literal["mirror", "cut"] = "mirror"
+    """Mirror the image beyond its border so that edge instances are whole, or drop patches that cross it."""
+
+    fg_weight: float = Field(default=1.0, ge=0)
+    """Weight of the foreground's cross entropy in the loss."""
+
+    patch_weight: float = Field(default=1.0, ge=0)
+    """Weight of the patch's cross entropy in the loss."""
+
+    _patch_shape_is_odd = field_validator("patch_shape")(_checked_patch_shape)
+
+
+class LabelSettings(Table):
+    """``[vote_instances]``: how predicted patches become instances."""
+
+    patch_threshold: float = Field(default=0.5, ge=0, lt=1)
+    """Probability above which a voxel belongs to a patch; higher values vote less and split more."""
+
+    fc_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Probability above which a selected patch covers a voxel; higher values select more patches."""
+
+    fg_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Foreground probability above which a voxel is foreground."""
+
+    background: Background = "inverse"
+    """Probability below which a patch says "not mine": ``1 - patch_threshold`` (never above
+    ``patch_threshold``), half of ``patch_threshold``, or anything less than it."""
+
+    vote: Vote = "normalized_product"
+    """Strength of a patch's vote on a pair: product of its two probabilities scaled to 0...1, the
+    product itself, or one."""
+
+    consensus: Literal["mean", "sum"] = "mean"
+    """Whether the votes on a pair are divided by their number."""
+
+    rank: Literal["sum", "signs"] = "sum"
+    """Whether a patch's score sums the consensus over its pairs, or only its signs."""
+
+    score_threshold: float | None = None
+    """Patches that score less are never selected; none where it is left out."""
+
+    cover: Literal["dense", "sparse"] = "dense"
+    """Select patches in passes that ask for much, then for less new cover (dense objects), or in
+    one pass that asks for any (sparse objects such as neurons)."""
+
+    cover_mask: Literal["foreground", "skeleton"] = "foreground"
+    """What the selected patches have to cover: the foreground or only its skeleton."""
+
+    thin_out: Literal["none", "greedy"] = "none"
+    """Whether a greedy set cover then drops selected patches that are not needed."""
+
+    patch_distance: int = Field(default=2, ge=1)
+    """Patches whose centres are at most this many patch shapes apart, per axis, are compared."""
+
+    same_patch_weight: float = Field(default=0.2, ge=0, le=1)
+    """Weight of voxel pairs that lie in both compared patches, which agree trivially."""
+
+    partition: Literal["components", "mutex"] = "components"
+    """Join patches along all attractive edges, or by mutex watershed, which heeds repulsion too."""
+
+    single_patches: Literal["keep", "drop"] = "keep"
+    """Whether a patch that is attracted by no other is an instance."""
+
+    output: Literal["single", "one_per_channel", "packed"] = "single"
+    """One label image, one channel per instance, or as few channels as hold instances apart."""
+
+    ignore_small_components: int = Field(default=0, ge=0)
+    """Foreground components of fewer voxels are ignored; 0 keeps all."""
+
+    region: Literal["whole", "bounding_box"] = "whole"
+    """Work on the whole array or on the bounding box of its foreground: same result, less memory."""
+
+
+REMOVED_KEYS: dict[str, str] = {
+    "cuda": "removed: the device is chosen by general.device; assembly runs on all processor cores",
+    "blockwise": "removed: the runner decides by the size of the sample; results are the same",
+    "chunksize": "removed from [vote_instances]: assembly tiles the volume by itself",
+    "mws": 'use partition = "mutex" (true) or partition = "components" (false)',
+    "includeSinglePatchCCS": 'use single_patches = "keep" (true) or single_patches = "drop" (false)',
+    "select_patches_for_sparse_data": 'use cover = "sparse" (true) or cover = "dense" (false)',
+    "removeIntersection": (
+        "removed: voxels of more than one instance are left out wherever the setup predicts them"
+    ),
+    "one_instance_per_channel": (
+        'use output = "one_per_channel" (true), or "single" or "packed" (false)'
+    ),
+    "vi_bg_use_inv_th": 'use background = "inverse"',
+    "vi_bg_use_half_th": 'use background = "half"',
+    "vi_bg_use_less_than_th": 'use background = "less_than"',
+    "consensus_norm_prob_product": 'use vote = "normalized_product"',
+    "consensus_prob_product": 'use vote = "product", or vote = "count" for plain counting',
+    "consensus_norm_aff": 'use consensus = "mean" (true) or consensus = "sum" (false)',
+    "consensus_interleaved_cnt": "removed: votes and their number are always kept side by side",
+    "consensus_without_overlap": "removed: voxels of more than one instance never vote",
+    "rank_norm_patch_score": "removed: scores are always divided by the number of pairs",
+    "rank_int_counter": 'use rank = "signs" (true) or rank = "sum" (false)',
+    "patch_graph_norm_aff": "removed: an edge is always the mean over its voxel pairs",
+    "affinity_graph_voting": "removed: instances always come from the patch graph",
+    "affinity_graph_voting_selected": "removed: instances always come from the patch graph",
+    "max_total_patch_distance_in_ps_multiples": "use patch_distance, one whole number for all axes",
+    "overlapping_inst": "removed from [vote_instances]: it follows from the heads of the method",
+    "only_bb": 'use region = "bounding_box" (true) or region = "whole" (false)',
+    "pad_with_ps": 'use method.border = "mirror"',
+    "ignore_small_comps": "use ignore_small_components, in voxels",
+    "skeletonize_foreground": 'use cover_mask = "skeleton" (true) or cover_mask = "foreground" (false)',
+    "numinst_threshs": "removed: a voxel's number of instances is the count head's most probable class",
+    "fg_thresh_vi": "use fg_threshold",
+    "score_threshold_vi": "use score_threshold",
+    "sample": "use the command line's --sample",
+    "isbiHack": "removed: thinning of borders is part of the evaluation",
+    "skipConsensus": "removed: finished work is recognised and not repeated",
+    "skipRanking": "removed: finished work is recognised and not repeated",
+    "skipThinCover": 'use thin_out = "none" (true) or thin_out = "greedy" (false)',
+    "save_no_intermediates": "removed: intermediates stay in memory and are never written",
+    "return_intermediates": "removed: call the functions of instaseg.methods.patches one by one",
+    "flip_cons_arr_axes": "removed: the layout of the consensus is chosen by the program",
+    "shuffle_patches": "removed: patches are visited in a defined order",
+    "mask_fg_border": "removed: use a higher fg_threshold",
+    "check_required": "removed: the patch graph is always checked",
+    "graphToInst": "removed: instances are always painted from the patch graph",
+    "debug_output1": "removed: use --debug_args",
+    "aff_key": "use the table [prediction]",
+    "fg_key": "use the table [prediction]",
+    "parallel": "use the command line's --workers",
+    "num_workers": "use the command line's --workers",
+    "num_parallel_samples": "use the command line's --workers",
+    "num_parallel_blocks": "use the command line's --workers",
+    "termAfterThinCover": "removed: call the functions of instaseg.methods.patches one by one",
+    "selected_patch_pairs": "removed: call the functions of instaseg.methods.patches one by one",
+    "store_iou": "removed",
+    "crop_z_s": "use the command line's --sample on a cropped sample",
+}
+"""PatchPerPix's keys of ``[vote_instances]`` that are gone, and a sentence on what replaces each."""
