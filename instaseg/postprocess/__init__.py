@@ -1,0 +1,1 @@
+"""Repair of instances after they were found."""

@@ -1,0 +1,241 @@
+import os
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instaseg.errors import DataError
+from instaseg.metrics import score_instances
+from instaseg.metrics.config import score_names
+from instaseg.metrics.summary import value_of
+
+
+def at(scores, key="th_0_5"):
+    return scores["confusion_matrix"][key]
+
+
+# three true rows of four; predictions: the first exactly, three of four voxels of the second,
+# nothing of the third, and one beside everything. IoU: 1, 3/4, -, -
+TRUTH = np.array(
+    [
+        [1, 1, 1, 1, 0],
+        [2, 2, 2, 2, 0],
+        [3, 3, 3, 3, 0],
+    ]
+)
+PREDICTION = np.array(
+    [
+        [7, 7, 7, 7, 0],
+        [5, 5, 5, 0, 0],
+        [0, 0, 0, 0, 9],
+    ]
+)
+
+
+def test_worked_out_by_hand():
+    scores = score_instances(TRUTH, PREDICTION, ndim=2)
+    assert scores["general"]["Num GT"] == 3
+    assert scores["general"]["Num Pred"] == 3
+    half = at(scores)
+    assert (half["AP_TP"], half["AP_FP"], half["AP_FN"]) == (2, 1, 1)
+    assert half["precision"] == half["recall"] == half["fscore"] == pytest.approx(2 / 3)
+    assert half["AP"] == pytest.approx(4 / 9)
+    assert half["S"] == pytest.approx(2 / 4)
+    assert (half["false_split"], half["false_merge"]) == (0, 0)
+    eighty = at(scores, "th_0_8")
+    assert (eighty["AP_TP"], eighty["AP_FP"], eighty["AP_FN"]) == (1, 2, 2)
+    assert eighty["S"] == pytest.approx(1 / 5)
+    # S: 1/2 at 0.5, 0.6, 0.7; 1/5 at 0.8 and 0.9
+    assert scores["confusion_matrix"]["avS"] == pytest.approx((3 / 2 + 2 / 5) / 5)
+    # AP: 4/9 at 0.5 ... 0.7 (five), not at 0.75 itself; then 1/9 five times
+    assert scores["confusion_matrix"]["avAP"] == pytest.approx((5 * 4 / 9 + 5 * 1 / 9) / 10)
+    assert scores["confusion_matrix"]["avAP19"] == pytest.approx((7 * 4 / 9 + 2 * 1 / 9) / 9)
+    assert scores["confusion_matrix"]["avFscore"] == pytest.approx((7 * 2 / 3 + 2 * 1 / 3) / 9)
+
+
+def test_centre_lines_worked_out_by_hand():
+    scores = score_instances(TRUTH, PREDICTION, ndim=2)
+    # a row of voxels is its own centre line: covered 1, 3/4 and 0
+    assert scores["general"]["avg_gt_skel_coverage"] == pytest.approx((1 + 3 / 4 + 0) / 3)
+    assert (scores["general"]["FS"], scores["general"]["FM"]) == (0, 0)
+    half = at(scores)
+    # clDice of the second: precision 1, recall 3/4
+    assert half["clDice_TP"] == pytest.approx((1 + 2 * 0.75 / 1.75) / 2)
+    assert half["avg_tp_skel_coverage"] == pytest.approx((1 + 3 / 4) / 2)
+    expected = (scores["confusion_matrix"]["avFscore"] + (1 + 3 / 4) / 3) / 2
+    assert scores["general"]["avg_f1_cov_score"] == pytest.approx(expected)
+
+
+def test_cldice_as_criterion():
+    # clDice 1 and 0.857: both match at 0.8, where by IoU only one does
+    scores = score_instances(TRUTH, PREDICTION, ndim=2, criterion="cldice")
+    assert at(scores, "th_0_8")["AP_TP"] == 2
+    assert at(scores, "th_0_85")["AP_TP"] == 2
+    assert at(scores, "th_0_9")["AP_TP"] == 1
+
+
+def test_a_split_and_a_merge():
+    truth = np.array([[1] * 10, [2] * 10, [3] * 10])
+    prediction = np.array([[1] * 6 + [2] * 4, [4] * 10, [4] * 10])
+    scores = score_instances(truth, prediction, ndim=2)
+    half = at(scores)
+    # 1 matches (IoU 0.6), 2 is what was split off, 4 covers two instances (IoU 0.5: no match)
+    assert (half["AP_TP"], half["AP_FP"], half["AP_FN"]) == (1, 2, 2)
+    assert half["false_merge"] == 1
+    assert (
+        half["false_split"] == 1 + 1
+    )  # 2 lies in 1; the unmatched 4 lies in 2 rather than outside
+    assert (scores["general"]["FS"], scores["general"]["FM"]) == (1, 1)
+
+
+def test_overlapping_truth_is_no_merge_where_only_the_overlap_is_covered():
+    # b is hidden behind a except for one voxel; the prediction is a
+    truth = np.zeros((2, 1, 8), bool)
+    truth[0, 0, :6], truth[1, 0, 3:7] = True, True
+    prediction = np.array([[1] * 6 + [0, 0]])
+    assert at(score_instances(truth, prediction, ndim=2))["false_merge"] == 0
+
+
+def test_instance_channels_on_either_side():
+    crossing = np.zeros((2, 5, 5), np.uint8)
+    crossing[0, 2, :] = 1
+    crossing[1, :, 2] = 1
+    both = score_instances(crossing, crossing[::-1] * 9, ndim=2)
+    assert at(both, "th_0_95")["S"] == 1
+    flat = score_instances(crossing, crossing[0] + 2 * (crossing[1] & ~crossing[0]), ndim=2)
+    assert flat["general"]["Num Pred"] == 2
+    assert at(flat, "th_0_75")["AP_TP"] == 2  # 1 and 4/5
+    assert at(flat, "th_0_8")["AP_TP"] == 1
+    swapped = score_instances(np.array([[1, 0]]), np.array([[[0, 4]], [[4, 0]]]), ndim=2)
+    assert at(swapped)["AP_TP"] == 1
+
+
+def test_volumes():
+    truth = np.zeros((3, 4, 4), np.uint16)
+    truth[:, :2], truth[:, 3:] = 1, 2
+    scores = score_instances(truth, np.where(truth == 1, 6, 0), ndim=3)
+    assert at(scores)["S"] == 0.5
+    assert scores["general"]["avg_gt_skel_coverage"] == 0.5
+
+
+def test_partly_labelled_ignores_what_lies_on_background():
+    truth = np.array([[1, 1, 1, 1, 0, 0, 0, 0]])
+    prediction = np.array([[1, 1, 1, 2, 2, 2, 3, 3]])
+    half = at(score_instances(truth, prediction, ndim=2))
+    assert (half["AP_TP"], half["AP_FP"], half["AP_FN"]) == (1, 2, 0)
+    # 2 lies on the background for the larger part, 3 entirely
+    partly = at(score_instances(truth, prediction, ndim=2, partly=True))
+    assert (partly["AP_TP"], partly["AP_FP"], partly["AP_FN"]) == (1, 0, 0)
+    split = np.array([[1, 1, 1, 2, 2, 0, 0, 0]])  # half of 2: the background wins the tie
+    assert at(score_instances(truth, split, ndim=2, partly=True))["AP_FP"] == 0
+    split = np.array([[1, 1, 1, 2, 0, 0, 0, 0]])
+    assert at(score_instances(truth, split, ndim=2, partly=True))["AP_FP"] == 1
+
+
+def test_small_predictions_are_left_out():
+    scores = score_instances(TRUTH, PREDICTION, ndim=2, remove_small=1)
+    assert scores["general"]["Num Pred"] == 2
+    assert at(scores)["AP_FP"] == 0
+    assert score_instances(TRUTH, PREDICTION, ndim=2, remove_small=3)["general"]["Num Pred"] == 1
+
+
+EMPTY = np.zeros((3, 5), int)
+
+
+@pytest.mark.parametrize("criterion", ["iou", "cldice"])
+@pytest.mark.parametrize("assignment", ["hungarian", "greedy"])
+def test_empty_sides(criterion, assignment):
+    def run(truth, prediction):
+        return score_instances(
+            truth, prediction, ndim=2, criterion=criterion, assignment=assignment
+        )
+
+    nothing = run(EMPTY, EMPTY)
+    assert nothing["general"]["avg_gt_skel_coverage"] == 1
+    assert nothing["general"]["avg_f1_cov_score"] == 1
+    for name in ("precision", "recall", "AP", "fscore", "S", "clDice_TP", "avg_tp_skel_coverage"):
+        assert at(nothing)[name] == 1
+    assert [at(nothing)[name] for name in ("AP_TP", "AP_FP", "AP_FN")] == [0, 0, 0]
+    for scores, false, missed in ((run(EMPTY, TRUTH), 3, 0), (run(TRUTH, EMPTY), 0, 3)):
+        assert (at(scores)["AP_FP"], at(scores)["AP_FN"]) == (false, missed)
+        values = [value_of(scores, name) for name in score_names()]
+        assert sum(values) == 3 + 14 * 3  # Num GT or Num Pred, and a count at 14 thresholds
+
+
+def test_plain_python_numbers_under_exactly_the_listed_names():
+    scores = score_instances(TRUTH, PREDICTION, ndim=2, thresholds=(0.5, 0.123))
+    names = []
+
+    def walk(group, prefix):
+        for name, value in group.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{name}.")
+            else:
+                names.append(prefix + name)
+                assert type(value) in (int, float)
+
+    walk(scores, "")
+    assert sorted(names) == sorted(score_names((0.5, 0.123)))
+    assert "confusion_matrix.th_0_123.AP" in names
+    skipped = score_instances(TRUTH, PREDICTION, ndim=2, centre_lines="skip")
+    assert list(skipped["general"]) == ["Num GT", "Num Pred"]
+    assert at(skipped) == {k: v for k, v in at(scores).items() if k in at(skipped)}
+
+
+def test_renumbering_changes_nothing():
+    scores = score_instances(TRUTH, PREDICTION, ndim=2)
+    other = score_instances(TRUTH * 1000, np.where(PREDICTION, 20 - PREDICTION, 0), ndim=2)
+    assert scores == other
+
+
+def test_inputs_are_not_changed():
+    truth, prediction = TRUTH.copy(), PREDICTION.copy()
+    score_instances(truth, prediction, ndim=2, remove_small=2, criterion="cldice")
+    assert (truth == TRUTH).all()
+    assert (prediction == PREDICTION).all()
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "error", "message"),
+    [
+        (TRUTH, TRUTH[:2], DataError, r"same spatial shape; got \(3, 5\) and \(2, 5\)"),
+        (TRUTH.astype(float), TRUTH, DataError, "truth: labels must be integers; got float64"),
+        (TRUTH, -TRUTH, DataError, "prediction: labels must not be negative; found -3"),
+        (TRUTH, TRUTH[0], DataError, "prediction: expected 2 axes for labels or 3"),
+    ],
+)
+def test_bad_input(truth, prediction, error, message):
+    with pytest.raises(error, match=message):
+        score_instances(truth, prediction, ndim=2)
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match=r"thresholds must be from 0 to below 1; got \[1\.5\]"):
+        score_instances(TRUTH, TRUTH, ndim=2, thresholds=[1.5])
+    with pytest.raises(ValueError, match="centre_lines must be 'measure' where criterion"):
+        score_instances(TRUTH, TRUTH, ndim=2, criterion="cldice", centre_lines="skip")
+
+
+WORMS = Path(os.environ.get("INSTASEG_DATA", "/nonexistent")) / "bbbc010"
+
+
+@pytest.mark.skipif(not WORMS.is_dir(), reason="INSTASEG_DATA names no folder with bbbc010")
+def test_published_predictions_score_as_published():
+    """The authors' label volumes of fold1: PatchPerPix on BBBC010, predictions over 600 pixels."""
+    import h5py
+    import imageio.v3
+
+    found = []
+    for well in tomllib.loads((WORMS / "split.toml").read_text())["fold1"]:
+        files = sorted((WORMS / "BBBC010_v1_foreground_eachworm").glob(f"{well}_*.png"))
+        truth = np.stack([imageio.v3.imread(file) > 0 for file in files])
+        with h5py.File(WORMS / "published_predictions" / f"{well}.hdf") as file:
+            prediction = file["vote_instances"][:, 0]
+        scores = score_instances(truth, prediction, ndim=2, remove_small=600, centre_lines="skip")[
+            "confusion_matrix"
+        ]
+        keys = ("th_0_5", "th_0_6", "th_0_7", "th_0_8", "th_0_9")
+        found.append([*(scores[key]["S"] for key in keys), scores["avS"]])
+    expected = [0.9708, 0.9500, 0.9259, 0.8357, 0.3971, 0.8159]
+    assert np.mean(found, axis=0).round(4).tolist() == expected

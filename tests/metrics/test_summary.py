@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from instaseg.errors import DataError
+from instaseg.metrics import score_instances
+from instaseg.metrics.config import score_names
+from instaseg.metrics.summary import (
+    average_scores,
+    mean_scores,
+    pooled_scores,
+    summary_rows,
+    value_of,
+    worst_samples,
+)
+
+# a: one instance, found; b: three instances, one found and one false
+A = score_instances(np.array([[1, 1, 0]]), np.array([[1, 1, 0]]), ndim=2)
+B = score_instances(np.array([[1, 1, 2, 3, 0, 0]]), np.array([[1, 1, 0, 0, 0, 4]]), ndim=2)
+EMPTY = score_instances(np.array([[0]]), np.array([[0]]), ndim=2)
+FALSE = score_instances(np.array([[0]]), np.array([[1]]), ndim=2)
+
+
+def test_mean_over_images():
+    mean = mean_scores([A, B])
+    assert mean["general"]["Num GT"] == 2
+    assert mean["confusion_matrix"]["th_0_5"]["S"] == pytest.approx((1 + 1 / 4) / 2)
+    assert mean["confusion_matrix"]["avS"] == pytest.approx((1 + 1 / 4) / 2)
+    assert mean["general"]["avg_gt_skel_coverage"] == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_pooled_counts():
+    pooled = pooled_scores([A, B])
+    half = pooled["confusion_matrix"]["th_0_5"]
+    assert (half["AP_TP"], half["AP_FP"], half["AP_FN"]) == (2, 1, 2)
+    assert half["S"] == pytest.approx(2 / 5)
+    assert half["precision"] == pytest.approx(2 / 3)
+    assert pooled["confusion_matrix"]["avFscore"] == pytest.approx(4 / 7)
+    assert pooled["general"]["Num GT"] == 4
+    assert pooled["general"]["avg_gt_skel_coverage"] == pytest.approx(2 / 4)
+    assert pooled["general"]["avg_f1_cov_score"] == pytest.approx((4 / 7 + 2 / 4) / 2)
+    assert average_scores([A, B], "pooled") == pooled
+    assert average_scores([A, B], "images") == mean_scores([A, B])
+
+
+@pytest.mark.parametrize("samples", [[A], [B], [EMPTY], [EMPTY, EMPTY], [FALSE]])
+def test_one_sample_pools_to_itself_under_the_same_names(samples):
+    pooled = pooled_scores(samples)
+    for name in score_names():
+        assert value_of(pooled, name) == pytest.approx(value_of(samples[0], name)), name
+
+
+def test_pooled_equals_the_score_of_both_in_one_image():
+    whole = score_instances(
+        np.array([[1, 1, 0], [0, 0, 0], [2, 2, 0]]),
+        np.array([[1, 1, 0], [0, 0, 0], [0, 0, 3]]),
+        ndim=2,
+    )
+    parts = [
+        score_instances(np.array([[1, 1, 0]]), np.array([[1, 1, 0]]), ndim=2),
+        score_instances(np.array([[2, 2, 0]]), np.array([[0, 0, 3]]), ndim=2),
+    ]
+    pooled = pooled_scores(parts)
+    for name in score_names():
+        assert value_of(pooled, name) == pytest.approx(value_of(whole, name)), name
+
+
+def test_an_empty_image_does_not_hide_a_false_one():
+    assert pooled_scores([EMPTY, FALSE])["general"]["avg_gt_skel_coverage"] == 0
+
+
+def test_without_centre_lines():
+    skipped = score_instances(np.array([[1]]), np.array([[1]]), ndim=2, centre_lines="skip")
+    assert pooled_scores([skipped, skipped])["general"] == {"Num GT": 2, "Num Pred": 2}
+
+
+def test_rows_end_with_mean_and_pooled():
+    rows = summary_rows({"a": A, "b": B}, ["general.Num GT", "confusion_matrix.th_0_5.S"])
+    assert [row["sample"] for row in rows] == ["a", "b", "mean", "pooled"]
+    assert [row["general.Num GT"] for row in rows] == [1, 3, 2, 4]
+    assert rows[3]["confusion_matrix.th_0_5.S"] == pytest.approx(2 / 5)
+
+
+def test_worst_samples_and_the_direction_of_scores():
+    samples = {"good": A, "bad": B, "also bad": B}
+    assert worst_samples(samples, "confusion_matrix.avS", 2) == [("also bad", 0.25), ("bad", 0.25)]
+    assert worst_samples(samples, "confusion_matrix.th_0_5.AP_FN", 1) == [("also bad", 2)]
+    assert worst_samples(samples, "confusion_matrix.avS", 9)[-1] == ("good", 1.0)
+
+
+def test_errors():
+    with pytest.raises(DataError, match="no scores to average: no sample was evaluated"):
+        mean_scores([])
+    with pytest.raises(DataError, match=r"no 'general\.Numm': 'Numm' is missing\. Evaluate again"):
+        value_of(A, "general.Numm")
+    with pytest.raises(DataError, match="'general' is a group of scores, not a number"):
+        value_of(A, "general")

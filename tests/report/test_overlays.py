@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection, PolyCollection
+
+from instaseg.metrics.kinds import find_errors
+from instaseg.metrics.overlaps import find_instances
+from instaseg.report.config import VisualizeSettings
+from instaseg.report.figures import png_bytes
+from instaseg.report.overlays import (
+    displayed,
+    instance_outlines,
+    overlay_figure,
+    prediction_figure,
+)
+
+PLAIN = VisualizeSettings(percentiles=(0, 100), gamma=1, dpi=40)
+MIDDLE = VisualizeSettings(percentiles=(0, 100), gamma=1, dpi=40, plane="middle")
+
+
+def test_one_channel_is_grey_between_its_percentiles():
+    shown = displayed(np.array([[[10, 20], [30, 10]]], np.uint16), PLAIN)
+    assert shown.shape == (2, 2, 3)
+    assert shown[..., 0].tolist() == [[0, 0.5], [1, 0]]
+    assert (shown[..., 0] == shown[..., 2]).all()
+
+
+def test_two_channels_are_magenta_and_green_three_are_colours():
+    raw = np.zeros((2, 1, 2))
+    raw[0, 0, 0] = raw[1, 0, 1] = 5
+    assert displayed(raw, PLAIN).tolist() == [[[1, 0, 1], [0, 1, 0]]]
+    assert displayed(np.eye(3).reshape(3, 1, 3), PLAIN)[0].tolist() == np.eye(3).tolist()
+    assert displayed(np.ones((5, 2, 2)), PLAIN).shape == (2, 2, 3)
+
+
+def test_nan_and_constant_images_are_shown_too():
+    raw = np.array([[[np.nan, 1.0, np.inf]]])
+    assert np.isfinite(displayed(raw, PLAIN)).all()
+    assert not displayed(np.full((1, 2, 2), 7), PLAIN).any()
+
+
+def test_volumes_are_projected_or_cut():
+    raw = np.zeros((1, 3, 1, 3))
+    raw[0, 0, 0, 0], raw[0, 1, 0, 1] = 1, 1
+    assert displayed(raw, PLAIN)[..., 0].tolist() == [[1, 1, 0]]
+    assert displayed(raw, MIDDLE)[..., 0].tolist() == [[0, 1, 0]]
+
+
+def test_the_outline_of_one_voxel_goes_round_it():
+    labels = np.zeros((5, 6), int)
+    labels[2, 4] = 3
+    ((line,),) = instance_outlines(find_instances(labels, ndim=2), PLAIN)
+    assert sorted(set(map(tuple, line.tolist()))) == [(3.5, 2), (4, 1.5), (4, 2.5), (4.5, 2)]
+
+
+def test_outlines_of_overlapping_channels_and_volumes():
+    channels = np.zeros((2, 5, 5), bool)
+    channels[0, 2], channels[1, :, 2] = True, True
+    outlines = instance_outlines(find_instances(channels, ndim=2), PLAIN)
+    assert [len(lines) for lines in outlines] == [1, 1]
+    volume = np.zeros((3, 4, 4), int)
+    volume[0, 0, 0], volume[0, 0, 2], volume[1, 2, 2] = 1, 1, 2
+    found = find_instances(volume, ndim=3)
+    assert [len(lines) for lines in instance_outlines(found, PLAIN)] == [2, 1]
+    assert [len(lines) for lines in instance_outlines(found, MIDDLE)] == [0, 1]
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 30), (3, 20, 30), (1, 4, 20, 30)])
+def test_figure_shows_each_kind_and_counts_them(shape):
+    raw = np.random.default_rng(0).random(shape)
+    truth = np.zeros(shape[1:], int)
+    truth[..., 2:8, 2:8], truth[..., 12:18, 2:8] = 1, 2
+    prediction = np.zeros(shape[1:], int)
+    prediction[..., 2:8, 2:8], prediction[..., 12:18, 20:28] = 4, 5
+    errors = find_errors(truth, prediction, ndim=len(shape) - 1)
+    before = raw.copy()
+    figure = overlay_figure(raw, errors, settings=PLAIN, title="a <sample>")
+    assert (raw == before).all()
+    image, outlines, kinds = figure.axes
+    assert len(image.get_images()) == 1
+    texts = [text.get_text() for text in kinds.get_legend().get_texts()]
+    assert texts == [
+        "matched, 1", "missed, 1", "inexact, 0", "false, 1", "split, 0", "merged, 0",
+    ]  # fmt: skip
+    assert [t.get_text() for t in outlines.get_legend().get_texts()] == [
+        "truth, 2",
+        "prediction, 2",
+    ]
+    filled = [c for c in kinds.collections if isinstance(c, PolyCollection)]
+    lines = [c for c in kinds.collections if isinstance(c, LineCollection)]
+    assert sum(len(c.get_paths()) for c in filled) == 2
+    assert sum(len(c.get_paths()) for c in lines) == 3
+    assert png_bytes(figure, dpi=40).startswith(b"\x89PNG")
+
+
+def test_figure_without_any_instance_and_without_truth():
+    raw = np.zeros((1, 8, 300), np.uint8)
+    nothing = np.zeros((8, 300), int)
+    png_bytes(overlay_figure(raw, find_errors(nothing, nothing, ndim=2), settings=PLAIN), dpi=40)
+    figure = prediction_figure(raw, np.ones((2, 8, 300), bool), settings=PLAIN, title="t")
+    assert figure.axes[1].get_legend().get_texts()[0].get_text() == "prediction, 2"
+    png_bytes(figure, dpi=40)
