@@ -1,0 +1,158 @@
+"""The command line: arguments to an experiment and a plan of stages.
+
+The only place that prints errors and exits: 0 done, 2 wrong usage or configuration (before anything
+is written), 1 a stage failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from instaseg.errors import InstasegError
+from instaseg.stages.table import ALIASES, STAGES
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process if left out.
+    """
+    arguments = parser().parse_args(argv)
+    from instaseg.stages.session import execute, prepare
+
+    now = datetime.now().astimezone()
+    try:
+        session = prepare(arguments, now)
+    except InstasegError as error:
+        return _complain(error, WRONG_USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted before any work; nothing was written", INTERRUPTED)
+    if arguments.dry_run:
+        return _tell(session.plan_text())
+    command = ["run_ppp.py", *(sys.argv[1:] if argv is None else argv)]
+    try:
+        for text in execute(session, command, now):
+            _tell(text)
+    except InstasegError as error:
+        return _complain(error, FAILED if session.started else WRONG_USAGE)
+    except KeyboardInterrupt:
+        folder = session.context.experiment.folder
+        return _complain(f"interrupted; go on with the same command and -id {folder}", INTERRUPTED)
+    return DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    words = "\n".join(
+        [f"  {name:<21} = {' '.join(stages)}" for name, stages in ALIASES.items()]
+        + [f"  {stage.name:<21} {stage.summary}" for stage in STAGES]
+    )
+    result = argparse.ArgumentParser(
+        prog="run_ppp.py",
+        description="Train a network on images with labelled instances, and segment new images.",
+        epilog=f"stages:\n{words}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_experiment(result.add_argument_group("experiment"))
+    _add_data(result.add_argument_group("data"))
+    _add_execution(result.add_argument_group("execution"))
+    return result
+
+
+def _add_experiment(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--do", nargs="+", required=True, metavar="STAGE", help="what to do, see below")
+    add("--app", help="data set and question; by default where --config lies, else dsb2018")
+    add("--setup", help="one way to solve it (default setup01)")
+    add(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="configuration, in the working directory or the setup's folder; may be repeated, later"
+        " files win (default default.toml)",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="TABLE.KEY=VALUE",
+        help="one value of the configuration; may be repeated, wins over files",
+    )
+    add(
+        "--root",
+        type=Path,
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="where a new experiment folder is made (default runs)",
+    )
+    add(
+        "-id",
+        "--id",
+        type=Path,
+        dest="experiment",
+        metavar="FOLDER",
+        help="experiment folder to go on with",
+    )
+    add("--comment", default="", help="a note kept in provenance.toml")
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    for name in ("train", "val", "test"):
+        add(f"--{name}-data", type=Path, metavar="FOLDER", help=f"{name} samples")
+    add("--input-format", choices=("auto", "zarr", "hdf", "tiff"), help="format of the samples")
+    add(
+        "--sample",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this test sample; may be repeated",
+    )
+    add("--validate_on_train", action="store_true", help="validate on the training samples")
+    add("--test_on_train", action="store_true", help="predict and evaluate the training samples")
+
+
+def _add_execution(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--checkpoint", type=int, metavar="N", help="use the checkpoint of this iteration")
+    add(
+        "--test-checkpoint",
+        choices=("best", "last"),
+        help="which checkpoint predicts (default: best if validated, else last)",
+    )
+    add("--device", choices=("auto", "cpu", "cuda"), help="where networks run")
+    add("--workers", type=int, metavar="N", help="processes that label and evaluate samples")
+    add("--scheduler", metavar="ADDRESS", help="address of a dask scheduler to use instead")
+    add("--overwrite", action="store_true", help="do the named stages again from the start")
+    add(
+        "--debug_args",
+        action="store_true",
+        help="a quick pass: 10 iterations, 2 samples of each data set",
+    )
+    add("--dry-run", action="store_true", help="print the plan and check it; write nothing")
+
+
+def _tell(text: str) -> int:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+    return DONE
+
+
+def _complain(error: object, code: int) -> int:
+    sys.stderr.write(f"run_ppp.py: {error}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""An experiment: its folder, setups, provenance, parameter sweeps, finished work."""

@@ -1,0 +1,76 @@
+"""What was run: commands, versions, code, machine."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import toml
+
+import instaseg
+from instaseg.io.text import write_text
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "zarr", "gunpowder", "numba", "h5py")
+
+
+def record(file: Path, command: Sequence[str], *, now: datetime, facts: dict[str, Any]) -> None:
+    """Add one run to the provenance file.
+
+    Parameters
+    ----------
+    file : Path
+        ``provenance.toml`` of the experiment; created if it is not there.
+    command : sequence of str
+        The command line as given.
+    now : datetime
+        Start of the run.
+    facts : dict
+        Plain values worth keeping besides, such as seed, device and comment.
+    """
+    runs = tomllib.loads(file.read_text(encoding="utf-8"))["run"] if file.exists() else []
+    run = {
+        "command": list(command),
+        "started": now.isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+        **facts,
+        "versions": {"instaseg": instaseg.__version__, **_versions()},
+        "code": _code(Path(instaseg.__file__).parents[1]),
+    }
+    write_text(file, toml.dumps({"run": [*runs, run]}))
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            installed[package] = "not installed"
+    return installed
+
+
+def _code(folder: Path) -> dict[str, str]:
+    """Return commit and uncommitted changes of the source checkout, if it is one."""
+    if not (folder / ".git").exists():
+        return {"commit": "installed package", "diff": ""}
+    return {"commit": _git(folder, "rev-parse", "HEAD"), "diff": _git(folder, "diff", "HEAD")}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (git is not available)"
+    return done.stdout.strip()

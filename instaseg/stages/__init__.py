@@ -1,0 +1,1 @@
+"""The words after `--do`: one table, one small file each."""

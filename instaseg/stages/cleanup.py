@@ -1,0 +1,42 @@
+"""``--do cleanup``: predictions that are no longer needed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from instaseg.io.arrays import has_array, stored_size
+from instaseg.run.experiment import Experiment
+from instaseg.stages.context import Context
+from instaseg.stages.labelling import INSTANCES
+
+logger = logging.getLogger(__name__)
+
+MIB = 2**20
+
+
+def run(context: Context) -> str:
+    """Delete predictions whose instances or scores exist, after saying how large they are."""
+    experiment = context.experiment
+    found = sorted(experiment.folder.glob("*/predicted/*/*.zarr"))
+    spent = [path for path in found if _is_spent(experiment, path)]
+    sizes = {path: stored_size(path) for path in spent}
+    for path, size in sizes.items():
+        logger.info("delete %9.1f MiB  %s", size / MIB, path.relative_to(experiment.folder))
+    for path in spent:
+        shutil.rmtree(path)
+    kept = len(found) - len(spent)
+    return (
+        f"cleanup: {len(spent)} predictions deleted, {sum(sizes.values()) / MIB:.1f} MiB;"
+        f" {kept} kept because nothing was made from them yet"
+    )
+
+
+def _is_spent(experiment: Experiment, prediction: Path) -> bool:
+    """Return whether instances or validation scores were made from a prediction."""
+    checkpoint, sample = prediction.parent.name, prediction.stem
+    dataset = experiment.folder / prediction.relative_to(experiment.folder).parts[0]
+    instances = (dataset / "instances" / checkpoint).glob(f"*/{sample}.zarr")
+    scores = (dataset / "evaluated" / checkpoint).glob(f"*/{sample}.toml")
+    return any(has_array(path, INSTANCES) for path in instances) or any(scores)

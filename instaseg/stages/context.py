@@ -1,0 +1,116 @@
+"""What a stage is given: configuration, experiment folder, options, data sets, method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from instaseg.blockwise.scheduler import Workers
+from instaseg.config.schema import Config
+from instaseg.errors import ConfigError
+from instaseg.io.samples import Sample, find_samples
+from instaseg.methods.base import Method
+from instaseg.methods.build import MethodSpec
+from instaseg.run.experiment import Experiment
+from instaseg.run.sweep import ParameterSet, parameter_set
+from instaseg.settings import Table
+
+Role = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beside the configuration.
+
+    Parameters
+    ----------
+    checkpoint : int, optional
+        Iteration of the checkpoint to use.
+    test_checkpoint : {"best", "last"}, optional
+        Which checkpoint predicts, where `checkpoint` is not given.
+    samples : tuple of str
+        Names of the test samples to work on; all if empty.
+    stands_in : dict
+        Data set that takes the place of another, by role.
+    existing : {"keep", "overwrite"}
+        What happens to finished work.
+    fixed : dict
+        Values of swept tables that the command line sets, by dotted name.
+    most_samples : int, optional
+        Number of samples of each data set that are used.
+    """
+
+    checkpoint: int | None = None
+    test_checkpoint: Literal["best", "last"] | None = None
+    samples: tuple[str, ...] = ()
+    stands_in: Mapping[Role, Role] = field(default_factory=dict)
+    existing: Literal["keep", "overwrite"] = "keep"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    most_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples that are worked on, and the name of their folder in the experiment."""
+
+    name: str
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a stage may read; stages hand down to functions only what these need."""
+
+    config: Config
+    experiment: Experiment
+    setup_code: Path
+    options: Options
+    workers: Workers
+
+    @property
+    def method_spec(self) -> MethodSpec:
+        """What the method is built from."""
+        return MethodSpec(self.config.method, self.config.model, self.config.data)
+
+    @cached_property
+    def method(self) -> Method:
+        """The method of the configuration."""
+        return self.method_spec.build()
+
+    def dataset(self, role: Role) -> Dataset:
+        """Return the samples of a role.
+
+        Raises
+        ------
+        ConfigError
+            If no folder is configured for it.
+        DataError
+            If the folder is missing or empty, or lacks a sample that was asked for.
+        """
+        source = self.options.stands_in.get(role, role)
+        folder: Path | None = getattr(self.config.data, f"{source}_data")
+        if folder is None:
+            raise ConfigError(
+                f"[data] {source}_data: expected a folder of samples, found nothing; give"
+                f" --{source}-data FOLDER or set it in the configuration"
+            )
+        names = self.options.samples if role == "test" else ()
+        samples = find_samples(folder, self.config.data, names=names)
+        name = role if source == role else f"{role}_on_{source}"
+        return Dataset(name, tuple(samples[: self.options.most_samples]))
+
+    @property
+    def swept_tables(self) -> dict[str, Table]:
+        """The tables whose values validation may choose, by name."""
+        return {
+            "vote_instances": self.config.vote_instances,
+            "postprocessing": self.config.postprocessing,
+            "evaluation": self.config.evaluation,
+        }
+
+    def parameters(self, values: Mapping[str, Any]) -> ParameterSet:
+        """Return a parameter set: the configuration, `values`, then the command line's values."""
+        return parameter_set(self.swept_tables, {**values, **self.options.fixed})

@@ -1,0 +1,174 @@
+"""``--do evaluate``: instances against the ground truth, beside a baseline."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instaseg.blockwise.scheduler import run_tasks
+from instaseg.io.samples import Sample
+from instaseg.metrics.config import EvaluationSettings, direction
+from instaseg.metrics.summary import average_scores, summary_rows, value_of, worst_samples
+from instaseg.run.fingerprint import fingerprint
+from instaseg.stages.context import Context, Dataset
+from instaseg.stages.label import instances_fingerprint
+from instaseg.stages.labelling import INSTANCES, REPAIRED, stored_fingerprint
+from instaseg.stages.postprocess import instances_path, repaired_fingerprint, require_instances
+from instaseg.stages.scoring import (
+    EvaluationTask,
+    Scores,
+    evaluate_baseline,
+    evaluate_sample,
+    read_scores,
+)
+from instaseg.stages.selection import Selection, select
+from instaseg.stages.tables import text_table, write_table
+
+logger = logging.getLogger(__name__)
+
+
+def run(context: Context) -> str:
+    """Score every test sample with ground truth; return the table of scores."""
+    selection = select(context)
+    dataset = with_labels(context.dataset("test"))
+    if not dataset.samples:
+        return "evaluate: no test sample has labels; nothing to compare"
+    require_instances(context, dataset, selection)
+    settings = selection.parameters.evaluation
+    scores = method_scores(context, dataset, selection)
+    folder = context.experiment.evaluated(
+        dataset.name, selection.checkpoint, selection.parameters.name
+    )
+    _write_summary(folder, scores, settings)
+    rows = {f"checkpoint {selection.checkpoint}": scores}
+    if settings.baseline != "none":
+        rows["otsu + components"] = baseline_scores(context, dataset, settings)
+    return _report(rows, scores, settings, folder)
+
+
+def method_scores(context: Context, dataset: Dataset, selection: Selection) -> dict[str, Scores]:
+    """Return the scores of the instances, by sample; works out what is missing."""
+    tasks = [_method_task(context, dataset, sample, selection) for sample in dataset.samples]
+    return _scores(context, tasks, evaluate_sample, "evaluate")
+
+
+def with_labels(dataset: Dataset) -> Dataset:
+    """Return the samples that have ground truth; says which have none."""
+    kept = tuple(sample for sample in dataset.samples if sample.labels is not None)
+    if len(kept) < len(dataset.samples):
+        without = [sample.name for sample in dataset.samples if sample.labels is None]
+        logger.warning("no labels for %s; not evaluated", ", ".join(without))
+    return Dataset(dataset.name, kept)
+
+
+def baseline_scores(
+    context: Context, dataset: Dataset, settings: EvaluationSettings
+) -> dict[str, Scores]:
+    """Return the scores of the baseline on the same samples, by sample; works out what is missing."""
+    folder = context.experiment.baseline(dataset.name, settings.baseline)
+    tasks = [
+        EvaluationTask(
+            sample=sample,
+            source=sample.raw.path,
+            key="",
+            output=folder / f"{sample.name}.toml",
+            settings=settings,
+            fingerprint=fingerprint(settings.baseline, sample.identity(), settings),
+        )
+        for sample in dataset.samples
+    ]
+    scores = _scores(context, tasks, evaluate_baseline, "baseline")
+    _write_summary(folder, scores, settings)
+    return scores
+
+
+def finished_key(context: Context, sample: Sample, path: Path, selection: Selection) -> str:
+    """Return the array to evaluate: repaired instances where they are current, else labelled ones."""
+    current = stored_fingerprint(path, REPAIRED) == repaired_fingerprint(context, sample, selection)
+    return REPAIRED if current else INSTANCES
+
+
+def _method_task(
+    context: Context, dataset: Dataset, sample: Sample, selection: Selection
+) -> EvaluationTask:
+    path = instances_path(context, dataset, sample, selection)
+    key = finished_key(context, sample, path, selection)
+    source = repaired_fingerprint if key == REPAIRED else instances_fingerprint
+    settings = selection.parameters.evaluation
+    folder = context.experiment.evaluated(
+        dataset.name, selection.checkpoint, selection.parameters.name
+    )
+    return EvaluationTask(
+        sample=sample,
+        source=path,
+        key=key,
+        output=folder / f"{sample.name}.toml",
+        settings=settings,
+        fingerprint=fingerprint("evaluate", source(context, sample, selection), settings),
+    )
+
+
+def _scores(
+    context: Context,
+    tasks: Sequence[EvaluationTask],
+    function: Callable[[EvaluationTask], None],
+    description: str,
+) -> dict[str, Scores]:
+    """Return each sample's scores; works out those that are missing or outdated."""
+    overwrite = context.options.existing == "overwrite"
+    missing = [t for t in tasks if overwrite or read_scores(t.output, t.fingerprint) is None]
+    if len(missing) < len(tasks):
+        done = len(tasks) - len(missing)
+        logger.info("%s: %d of %d samples done, skipped", description, done, len(tasks))
+    run_tasks(function, missing, workers=context.workers, description=description)
+    return {t.sample.name: read_scores(t.output, t.fingerprint) or {} for t in tasks}
+
+
+def _write_summary(
+    folder: Path, scores: Mapping[str, Scores], settings: EvaluationSettings
+) -> None:
+    """Write one row per sample, then the mean over samples and the pooled counts."""
+    write_table(folder / "summary.csv", summary_rows(scores, settings.summary))
+
+
+def _report(
+    rows: Mapping[str, Mapping[str, Scores]],
+    scores: Mapping[str, Scores],
+    settings: EvaluationSettings,
+    folder: Path,
+) -> str:
+    table = text_table([score_row(name, of_all, settings) for name, of_all in rows.items()])
+    worst = worst_samples(scores, settings.metric, settings.worst)
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in worst)
+    word = "lowest" if direction(settings.metric) == "higher" else "highest"
+    how = "mean over samples" if settings.average == "images" else "pooled counts"
+    return (
+        f"{len(scores)} samples, {how} ({folder / 'summary.csv'}):\n{table}\n"
+        f"{word} {settings.metric}: {listed}"
+    )
+
+
+def score_row(
+    name: str, scores: Mapping[str, Scores], settings: EvaluationSettings
+) -> dict[str, Any]:
+    """Return the columns of the printed table for one method."""
+    average = average_scores(list(scores.values()), settings.average)
+    columns = {_short(column): value_of(average, column) for column in settings.summary}
+    return {"": name, **columns}
+
+
+def _short(column: str) -> str:
+    """Return a column's name without what is clear.
+
+    Examples
+    --------
+    >>> _short("confusion_matrix.th_0_5.AP_TP"), _short("confusion_matrix.avS")
+    ('TP 0.5', 'avS')
+    """
+    parts = column.split(".")
+    if len(parts) == 3:
+        digits = parts[1].removeprefix("th_").replace("_", ".")
+        return f"{parts[2].removeprefix('AP_')} {digits}"
+    return parts[-1]

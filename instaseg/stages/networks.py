@@ -1,0 +1,85 @@
+"""The network of a setup: built from the configuration or by the setup's own code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from instaseg.data.normalization import Statistics
+from instaseg.inference.predict import Predictor
+from instaseg.models.network import describe_architecture
+from instaseg.run.setups import load_code
+from instaseg.stages.context import Context
+from instaseg.training.checkpoints import (
+    check_architecture,
+    checkpoint_path,
+    load_checkpoint,
+    load_weights,
+)
+from instaseg.training.devices import choose_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def untrained_network(context: Context) -> nn.Module:
+    """Return the network with fresh weights.
+
+    A setup that has ``torch_model.py`` builds it there, with a function
+    ``build_network(model, data, heads)``; else the method does. Weights are drawn from the run's
+    seed; other random numbers of torch are left as they were.
+    """
+    code, config = load_code(context.setup_code, "torch_model.py"), context.config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.general.seed)
+        if code is None:
+            return context.method.build_network()
+        network = code.build_network(config.model, config.data, context.method.heads)
+    return cast("nn.Module", network)
+
+
+def architecture(context: Context) -> dict[str, Any]:
+    """Return what makes weights fit this network and no other."""
+    config = context.config
+    return describe_architecture(
+        config.model, in_channels=config.data.num_channels, heads=context.method.heads
+    )
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with the weights of a checkpoint.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The network, and how it is applied.
+    statistics : Statistics
+        How the training data were normalised; empty where each image is measured by itself.
+    """
+
+    predictor: Predictor
+    statistics: Statistics
+
+
+def trained_network(context: Context, checkpoint: int) -> TrainedNetwork:
+    """Return the network with the averaged weights of a checkpoint, on the device.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is missing, damaged, or of another architecture.
+    """
+    folder, config = context.experiment.checkpoints, context.config
+    state = load_checkpoint(folder, checkpoint)
+    where = str(checkpoint_path(folder, checkpoint))
+    check_architecture(state.architecture, architecture(context), where)
+    network = untrained_network(context)
+    load_weights(network, state.averaged_weights, where)
+    device = choose_device(config.general.device)
+    predictor = Predictor(
+        network.to(device), context.method.heads, config.model, config.prediction, device
+    )
+    return TrainedNetwork(predictor, Statistics.from_dict(state.statistics))

@@ -1,0 +1,107 @@
+"""``--do postprocess``: repaired instances beside the labelled ones."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from instaseg.blockwise.scheduler import run_tasks
+from instaseg.errors import StageError
+from instaseg.io.arrays import open_array, write_array
+from instaseg.io.samples import Sample, read_whole
+from instaseg.postprocess.config import PostprocessingSettings
+from instaseg.postprocess.repair import postprocess
+from instaseg.run.fingerprint import fingerprint
+from instaseg.stages.context import Context, Dataset
+from instaseg.stages.label import instances_fingerprint
+from instaseg.stages.labelling import INSTANCES, REPAIRED, stored_fingerprint
+from instaseg.stages.selection import Selection, select
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RepairTask:
+    """What :func:`repair_sample` needs: the zarr folder of a sample, settings, and what to keep."""
+
+    sample: str
+    path: Path
+    settings: PostprocessingSettings
+    ndim: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"sample {self.sample}"
+
+
+def run(context: Context) -> None:
+    """Repair the instances of every test sample that has no current repaired ones."""
+    dataset, selection = context.dataset("test"), select(context)
+    require_instances(context, dataset, selection)
+    tasks = [_task(context, dataset, sample, selection) for sample in dataset.samples]
+    overwrite = context.options.existing == "overwrite"
+    missing = [
+        task
+        for task in tasks
+        if overwrite or stored_fingerprint(task.path, REPAIRED) != task.fingerprint
+    ]
+    if len(missing) < len(tasks):
+        logger.info(
+            "postprocess: %d of %d samples done, skipped", len(tasks) - len(missing), len(tasks)
+        )
+    run_tasks(repair_sample, missing, workers=context.workers, description="postprocess")
+
+
+def repair_sample(task: RepairTask) -> None:
+    """Read instances, repair them and write the result beside them."""
+    instances = read_whole(open_array(task.path, INSTANCES))
+    repaired = postprocess(instances, task.settings, ndim=task.ndim)
+    write_array(task.path, REPAIRED, repaired, attributes={"fingerprint": task.fingerprint})
+
+
+def repaired_fingerprint(context: Context, sample: Sample, selection: Selection) -> str:
+    """Return the fingerprint of the repaired instances a sample should have."""
+    labelled = instances_fingerprint(context, sample, selection)
+    return fingerprint("postprocess", labelled, selection.parameters.postprocessing)
+
+
+def require_instances(context: Context, dataset: Dataset, selection: Selection) -> None:
+    """Check that samples have current instances.
+
+    Raises
+    ------
+    StageError
+        If some have none, or some from other predictions or parameters; lists them.
+    """
+    lacking = [
+        sample.name
+        for sample in dataset.samples
+        if stored_fingerprint(instances_path(context, dataset, sample, selection), INSTANCES)
+        != instances_fingerprint(context, sample, selection)
+    ]
+    if lacking:
+        raise StageError(
+            f"expected instances of checkpoint {selection.checkpoint} with parameters"
+            f" {selection.parameters.name} for every sample of {dataset.name}; none with the"
+            f" present settings for {', '.join(lacking[:10])}; run label first"
+        )
+
+
+def instances_path(
+    context: Context, dataset: Dataset, sample: Sample, selection: Selection
+) -> Path:
+    """Return the zarr folder of a sample's instances."""
+    return context.experiment.instances(
+        dataset.name, selection.checkpoint, selection.parameters.name, sample.name
+    )
+
+
+def _task(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> RepairTask:
+    return RepairTask(
+        sample=sample.name,
+        path=instances_path(context, dataset, sample, selection),
+        settings=selection.parameters.postprocessing,
+        ndim=sample.ndim,
+        fingerprint=repaired_fingerprint(context, sample, selection),
+    )

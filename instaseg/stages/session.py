@@ -1,0 +1,269 @@
+"""One run of the command line: prepared without writing anything, then executed stage by stage."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from instaseg.blockwise.scheduler import Workers, check_scheduler
+from instaseg.config.load import config_to_toml, load_config
+from instaseg.config.schema import Config
+from instaseg.errors import ConfigError, InstasegError, StageError
+from instaseg.io.text import write_text
+from instaseg.run import provenance
+from instaseg.run.experiment import Experiment, new_experiment, open_experiment
+from instaseg.run.lock import exclusive
+from instaseg.run.logs import log_to
+from instaseg.run.setups import (
+    DEFAULT_APP,
+    SETUP_CODE,
+    Setup,
+    app_of,
+    find_config,
+    find_setup,
+)
+from instaseg.run.sweep import SWEPT_TABLES
+from instaseg.stages import plan
+from instaseg.stages.context import Context, Options, Role
+from instaseg.stages.table import Stage, expand
+
+logger = logging.getLogger(__name__)
+
+DEBUG_OVERRIDES = (
+    "training.max_iterations=10",
+    "training.checkpoints=10",
+    "training.snapshots=10",
+)
+DEBUG_SAMPLES = 2
+
+
+@dataclass
+class Session:
+    """Stages and what they are given.
+
+    Parameters
+    ----------
+    stages : list of Stage
+        In order.
+    context : Context
+        Configuration, experiment, options.
+    comment : str
+        Kept in the provenance.
+    new : bool
+        Whether the experiment folder is yet to be made.
+    started : bool
+        Whether work has begun, so that an error is a stage's and not the command line's.
+    """
+
+    stages: list[Stage]
+    context: Context
+    comment: str
+    setup: Setup | None
+    new: bool
+    started: bool = field(default=False)
+
+    def plan_text(self) -> str:
+        """Return what the run would do, stage by stage."""
+        folder = self.context.experiment.folder
+        lines = [f"experiment {folder} ({'new' if self.new else 'goes on'})"]
+        for number, stage in enumerate(self.stages, 1):
+            reads = ", ".join((*stage.data, *stage.reads)) or "nothing"
+            writes = ", ".join(stage.writes) or "no array others read"
+            lines.append(f"{number}. {stage.name}: {stage.summary}; reads {reads}; writes {writes}")
+        return "\n".join([*lines, "dry run: checked, nothing was written"])
+
+
+def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
+    """Return a run that has been checked; nothing is written.
+
+    Raises
+    ------
+    InstasegError
+        If arguments, configuration or data are wrong, or a stage would lack what it reads.
+    """
+    stages = expand(arguments.do)
+    if arguments.experiment is None:
+        new_setup, files = _new_setup(arguments)
+        setup: Setup | None = new_setup
+        name = (new_setup.app, new_setup.name)
+        experiment = new_experiment(arguments.root.absolute(), *name, now)
+        code = new_setup.folder
+    else:
+        experiment = open_experiment(arguments.experiment.absolute())
+        setup, files = _kept_setup(arguments, experiment)
+        code = experiment.setup_code
+    config = _load(arguments, files)
+    context = Context(
+        config=config,
+        experiment=experiment,
+        setup_code=code,
+        options=_options(arguments, config),
+        workers=Workers(config.general.num_workers, arguments.scheduler),
+    )
+    plan.check_artifacts(stages, experiment)
+    plan.check_network(stages, context)
+    plan.check_data(stages, context)
+    check_scheduler(context.workers)
+    return Session(stages, context, arguments.comment, setup, new=arguments.experiment is None)
+
+
+def execute(session: Session, command: Sequence[str], now: datetime) -> Iterator[str]:
+    """Run the stages and yield what each has to tell the user.
+
+    Parameters
+    ----------
+    session : Session
+        A prepared run.
+    command : sequence of str
+        The command line, for the provenance.
+    now : datetime
+        Start of the run.
+
+    Raises
+    ------
+    InstasegError
+        If the experiment is in use or a stage fails; the message names stage and log file.
+    """
+    context = session.context
+    if [stage.name for stage in session.stages] == ["status"]:
+        yield _run_stage(session.stages[0], context) or ""
+        return
+    with exclusive(context.experiment.lock_file):
+        session.started = True
+        if session.new:
+            _create(session)
+        with log_to(context.experiment.log_file, context.config.general.logging):
+            _record(session, command, now)
+            logger.info("experiment %s", context.experiment.folder)
+            for stage in session.stages:
+                text = _logged(stage, context)
+                if text:
+                    yield text
+
+
+def _logged(stage: Stage, context: Context) -> str | None:
+    """Run one stage; whatever goes wrong names the stage and the log file."""
+    logger.info("stage %s", stage.name)
+    log = context.experiment.log_file
+    try:
+        return _run_stage(stage, context)
+    except InstasegError as error:
+        logger.debug("stage %s failed", stage.name, exc_info=True)
+        raise type(error)(f"stage {stage.name}: {error} (log: {log})") from error
+    except (OSError, MemoryError) as error:
+        logger.debug("stage %s failed", stage.name, exc_info=True)
+        raise StageError(
+            f"stage {stage.name}: {error or 'not enough memory'}; finished work is kept: mend the"
+            f" cause and run the same command with -id {context.experiment.folder} (log: {log})"
+        ) from error
+    except Exception as error:
+        logger.debug("stage %s failed", stage.name, exc_info=True)
+        raise StageError(
+            f"stage {stage.name}: unexpected {type(error).__name__}: {error}; this is a defect of"
+            f" instaseg or of the setup's code, please report it with {log}"
+        ) from error
+
+
+def _run_stage(stage: Stage, context: Context) -> str | None:
+    text: str | None = importlib.import_module(f"instaseg.stages.{stage.name}").run(context)
+    return text
+
+
+def _new_setup(arguments: argparse.Namespace) -> tuple[Setup, list[Path]]:
+    """Return the setup of a new experiment and its configuration files."""
+    names = arguments.config or ["default.toml"]
+    app = arguments.app or next(filter(None, (_app_if_file(name) for name in names)), DEFAULT_APP)
+    setup = find_setup(app, arguments.setup or "setup01")
+    return setup, [find_config(name, setup) for name in names]
+
+
+def _app_if_file(name: str) -> str | None:
+    return app_of(Path(name)) if Path(name).is_file() else None
+
+
+def _kept_setup(
+    arguments: argparse.Namespace, experiment: Experiment
+) -> tuple[Setup | None, list[Path]]:
+    """Return an experiment's own configuration, and the files given beside it."""
+    files = [experiment.config_file]
+    if not arguments.config:
+        return None, files
+    setup, given = _new_setup(arguments)
+    return setup, [*files, *(path for path in given if path != experiment.config_file)]
+
+
+def _load(arguments: argparse.Namespace, files: Sequence[Path]) -> Config:
+    flags = {
+        "data.train_data": arguments.train_data,
+        "data.val_data": arguments.val_data,
+        "data.test_data": arguments.test_data,
+        "data.input_format": arguments.input_format,
+        "general.device": arguments.device,
+        "general.num_workers": arguments.workers,
+    }
+    overrides = [*(DEBUG_OVERRIDES if arguments.debug_args else ()), *arguments.overrides]
+    return load_config(files, overrides, cli=flags)
+
+
+def _options(arguments: argparse.Namespace, config: Config) -> Options:
+    stands_in: dict[Role, Role] = {}
+    if arguments.validate_on_train:
+        stands_in["val"] = "train"
+    if arguments.test_on_train:
+        stands_in["test"] = "train"
+    if arguments.checkpoint is not None and arguments.test_checkpoint is not None:
+        raise ConfigError(
+            "--checkpoint and --test-checkpoint: expected one of them, found both; --checkpoint N"
+            " names an iteration, --test-checkpoint takes the best or the last"
+        )
+    return Options(
+        checkpoint=arguments.checkpoint,
+        test_checkpoint=arguments.test_checkpoint,
+        samples=tuple(arguments.sample),
+        stands_in=stands_in,
+        existing="overwrite" if arguments.overwrite else "keep",
+        fixed=_fixed(arguments.overrides, config),
+        most_samples=DEBUG_SAMPLES if arguments.debug_args else None,
+    )
+
+
+def _fixed(overrides: Sequence[str], config: Config) -> dict[str, Any]:
+    """Return the values of swept tables that ``--set`` gives; they win over validated ones."""
+    keys = (override.partition("=")[0].strip() for override in overrides)
+    dumped = {name: getattr(config, name).model_dump(mode="json") for name in SWEPT_TABLES}
+    return {
+        key: dumped[key.partition(".")[0]][key.partition(".")[2]]
+        for key in keys
+        if key.partition(".")[0] in SWEPT_TABLES
+    }
+
+
+def _create(session: Session) -> None:
+    """Make the experiment folder: code first, configuration last, which makes it one."""
+    experiment = session.context.experiment
+    if session.setup is not None:
+        for name in SETUP_CODE:
+            if (session.setup.folder / name).is_file():
+                experiment.setup_code.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(session.setup.folder / name, experiment.setup_code / name)
+    write_text(experiment.config_file, config_to_toml(session.context.config))
+
+
+def _record(session: Session, command: Sequence[str], now: datetime) -> None:
+    context = session.context
+    facts = {
+        "stages": [stage.name for stage in session.stages],
+        "comment": session.comment,
+        "seed": context.config.general.seed,
+        "device": context.config.general.device,
+    }
+    if session.setup is not None:
+        facts |= {"app": session.setup.app, "setup": session.setup.name}
+    provenance.record(context.experiment.provenance_file, command, now=now, facts=facts)

@@ -1,0 +1,111 @@
+"""``--do train``: the network from images with labels, from the last checkpoint if there is one."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from instaseg.config.load import config_to_toml
+from instaseg.data.batches import CropSource, CropSpec, training_batches, validation_batches
+from instaseg.data.normalization import fit
+from instaseg.models.shapes import output_shape
+from instaseg.run.setups import load_code
+from instaseg.stages.context import Context, Dataset
+from instaseg.stages.networks import architecture, untrained_network
+from instaseg.training.devices import choose_device
+from instaseg.training.loop import Loss, TrainingRun, train
+from instaseg.training.snapshots import SnapshotWriter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+def run(context: Context) -> str:
+    """Train until the budget is used up; checkpoints, logs and snapshots go to ``train/``."""
+    folder = context.experiment.train_folder
+    if context.options.existing == "overwrite" and folder.exists():
+        logger.info("train: --overwrite, %s is deleted", folder)
+        shutil.rmtree(folder)
+    config = context.config
+    source = crop_source(context, context.dataset("train"))
+    iterations = train(
+        untrained_network(context),
+        _loss(context),
+        run=TrainingRun(
+            folder=folder,
+            settings=config.training,
+            optimizer=config.optimizer,
+            device=choose_device(config.general.device),
+            seed=config.general.seed,
+            config=config_to_toml(config),
+            statistics=source.statistics.to_dict(),
+            architecture=architecture(context),
+        ),
+        batches=_batches(context, source),
+        validation=_validation(context, source),
+        write_snapshot=SnapshotWriter(folder / "snapshots", context.method.heads),
+    )
+    return f"train: {iterations} iterations ({folder})"
+
+
+def crop_source(context: Context, dataset: Dataset) -> CropSource:
+    """Return what training crops are cut from."""
+    data, model, method = context.config.data, context.config.model, context.method
+    return CropSource(
+        samples=dataset.samples,
+        crop=CropSpec(
+            input_shape=model.train_input_shape,
+            output_shape=output_shape(model, model.train_input_shape),
+            context=method.context,
+        ),
+        sampling=context.config.training.sampling,
+        normalization=data.normalization,
+        statistics=fit(dataset.samples, data.normalization),
+        targets=method.targets,
+    )
+
+
+def _loss(context: Context) -> Loss:
+    """Return the method's loss, or that of the setup's ``torch_loss.py``."""
+    code = load_code(context.setup_code, "torch_loss.py")
+    return cast(Loss, context.method.loss if code is None else code.loss)
+
+
+def _batches(
+    context: Context, source: CropSource
+) -> Callable[[int], Iterator[Mapping[str, Tensor]]]:
+    """Return what gives the batches from some iteration on."""
+    settings = context.config.training
+    draw: Callable[..., Iterator[Mapping[str, Any]]] = partial(
+        training_batches,
+        source,
+        augmentation=settings.augmentation,
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        seed=context.config.general.seed,
+    )
+    return lambda first: draw(first_iteration=first)
+
+
+def _validation(context: Context, source: CropSource) -> Sequence[Mapping[str, Tensor]]:
+    """Return fixed batches of the validation data; none where there are none to compare with."""
+    settings = context.config.training
+    if settings.val_log_step == 0 or context.config.data.val_data is None:
+        logger.info("train: no validation loss (no val_data, or val_log_step = 0)")
+        return ()
+    dataset = context.dataset("val")
+    if any(sample.labels is None for sample in dataset.samples):
+        logger.warning("train: no validation loss, because some samples of val_data have no labels")
+        return ()
+    return validation_batches(
+        replace(source, samples=dataset.samples),
+        batch_size=settings.batch_size,
+        count=settings.batch_size * settings.val_batches,
+        seed=context.config.general.seed,
+    )

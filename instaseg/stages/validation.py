@@ -1,0 +1,154 @@
+"""Scores of checkpoints times parameter sets on a data set; shared by three stages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instaseg.blockwise.scheduler import run_tasks
+from instaseg.errors import DataError
+from instaseg.io.samples import Sample
+from instaseg.metrics.config import direction
+from instaseg.metrics.summary import average_scores, value_of
+from instaseg.run.fingerprint import fingerprint
+from instaseg.run.sweep import ParameterSet, best_row, combinations
+from instaseg.stages.context import Context, Dataset
+from instaseg.stages.predicting import predict_missing, prediction_fingerprint
+from instaseg.stages.scoring import ValidationTask, read_scores, validate_sample
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One checkpoint, parameter set and sample, and where its scores belong."""
+
+    checkpoint: int
+    parameters: ParameterSet
+    sample: Sample
+    prediction: Path
+    output: Path
+    fingerprint: str
+
+
+def score_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]) -> list[Row]:
+    """Return one row of average scores per checkpoint and parameter set; works out what is missing.
+
+    Parameters
+    ----------
+    context : Context
+        Configuration and experiment.
+    dataset : Dataset
+        Samples with ground truth.
+    checkpoints : sequence of int
+        Iterations to compare.
+
+    Returns
+    -------
+    list of dict
+        ``checkpoint``, ``parameters`` (name), ``values``, and every score by dotted name; by
+        checkpoint, then in the order of the sweep.
+    """
+    require_labels(dataset)
+    sets = [context.parameters(v) for v in combinations(context.config.validation)]
+    jobs: list[_Job] = []
+    for checkpoint in checkpoints:
+        jobs += [
+            _job(context, dataset, checkpoint, parameters, sample)
+            for sample in dataset.samples
+            for parameters in sets
+        ]
+    _work_out(context, dataset, jobs)
+    return [
+        _row(context, [j for j in jobs if j.checkpoint == checkpoint and j.parameters is chosen])
+        for checkpoint in checkpoints
+        for chosen in sets
+    ]
+
+
+def require_labels(dataset: Dataset) -> None:
+    """Check that every sample has ground truth.
+
+    Raises
+    ------
+    DataError
+        If some have none; lists them.
+    """
+    without = [sample.name for sample in dataset.samples if sample.labels is None]
+    if without:
+        raise DataError(
+            f"{dataset.name} data: expected labels for every sample, found none for"
+            f" {', '.join(without[:10])}; add them, or choose other --{dataset.name}-data"
+        )
+
+
+def _job(
+    context: Context,
+    dataset: Dataset,
+    checkpoint: int,
+    parameters: ParameterSet,
+    sample: Sample,
+) -> _Job:
+    folder = context.experiment.evaluated(dataset.name, checkpoint, parameters.name)
+    tables = (parameters.labelling, parameters.postprocessing, parameters.evaluation)
+    return _Job(
+        checkpoint=checkpoint,
+        parameters=parameters,
+        sample=sample,
+        prediction=context.experiment.prediction(dataset.name, checkpoint, sample.name),
+        output=folder / f"{sample.name}.toml",
+        fingerprint=fingerprint(
+            "validation", prediction_fingerprint(context, sample, checkpoint), *tables
+        ),
+    )
+
+
+def _work_out(context: Context, dataset: Dataset, jobs: Sequence[_Job]) -> None:
+    """Score what has no current scores: one task per prediction, so that sets share its work."""
+    overwrite = context.options.existing == "overwrite"
+    missing = [j for j in jobs if overwrite or read_scores(j.output, j.fingerprint) is None]
+    if len(missing) < len(jobs):
+        logger.info("%d of %d scores exist, skipped", len(jobs) - len(missing), len(jobs))
+    for checkpoint in sorted({job.checkpoint for job in missing}):
+        names = {job.sample.name for job in missing if job.checkpoint == checkpoint}
+        samples = tuple(sample for sample in dataset.samples if sample.name in names)
+        predict_missing(context, Dataset(dataset.name, samples), checkpoint)
+    by_prediction: dict[Path, list[_Job]] = {}
+    for job in missing:
+        by_prediction.setdefault(job.prediction, []).append(job)
+    tasks = [
+        ValidationTask(
+            sample=group[0].sample,
+            prediction=prediction,
+            method=context.method_spec,
+            sets=tuple(job.parameters for job in group),
+            outputs=tuple(job.output for job in group),
+            fingerprints=tuple(job.fingerprint for job in group),
+        )
+        for prediction, group in by_prediction.items()
+    ]
+    run_tasks(validate_sample, tasks, workers=context.workers, description="validate")
+
+
+def _row(context: Context, jobs: Sequence[_Job]) -> Row:
+    settings = context.config.evaluation
+    scores = [stored for job in jobs if (stored := read_scores(job.output, job.fingerprint))]
+    average = average_scores(scores, settings.average)
+    names = dict.fromkeys((settings.metric, *settings.summary))
+    return {
+        "checkpoint": jobs[0].checkpoint,
+        "parameters": jobs[0].parameters.name,
+        "values": dict(jobs[0].parameters.values),
+        **{name: value_of(average, name) for name in names},
+    }
+
+
+def best(context: Context, rows: Sequence[Row]) -> Row:
+    """Return the best row by the configured metric; ties as in :func:`best_row`."""
+    metric = context.config.evaluation.metric
+    return dict(best_row(rows, metric, better=direction(metric)))
