@@ -117,8 +117,8 @@ def normalize(
     Examples
     --------
     >>> image = np.array([[[0, 51, 255]]], dtype=np.uint8)
-    >>> normalize(image, NormalizationSettings(kind="min_max"), Statistics()).round(3).tolist()
-    [[[0.0, 0.2, 1.0]]]
+    >>> normalize(image, NormalizationSettings(kind="min_max"), Statistics())
+    array([[[0. , 0.2, 1. ]]], dtype=float32)
     """
     if statistics.offset:
         return statistics.apply(raw)

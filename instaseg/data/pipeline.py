@@ -248,6 +248,9 @@ class _Deform(gp.BatchFilter):  # type: ignore[misc]
     """
 
     def __init__(self, settings: ElasticSettings, resolution: tuple[float, ...]) -> None:
+        ndim = len(resolution)
+        _per_axis(settings.control_point_spacing, ndim)
+        _per_axis(settings.jitter_sigma, ndim)
         self._settings = settings
         self._resolution = np.array(resolution)
         self._coordinates: dict[Any, NDArray[np.float32]] = {}

@@ -1,4 +1,4 @@
-"""The tables of data, sampling and augmentation: what they refuse, and what has replaced old keys."""
+"""Tables of data, sampling, augmentation: what they refuse, what has replaced old keys."""
 
 import pytest
 from pydantic import ValidationError

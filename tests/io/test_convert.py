@@ -54,7 +54,7 @@ def test_split(image_folder):
     samples = paired_samples(image_folder / "x", image_folder / "y", SETTINGS)
     rest, chosen = split_by_names(samples, ["b"])
     assert ([s.name for s in rest], [s.name for s in chosen]) == (["a", "c"], ["b"])
-    with pytest.raises(DataError, match="1 of 2 names in the list belong to no image, .*'z'"):
+    with pytest.raises(DataError, match=r"1 of 2 names in the list belong to no image, .*'z'"):
         split_by_names(samples, ["b", "z"])
 
 

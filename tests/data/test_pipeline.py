@@ -1,0 +1,249 @@
+"""The gunpowder pipeline: the same seed, the same crop; image and labels change together."""
+
+import random
+
+import numpy as np
+import pytest
+
+from instaseg.data.config import (
+    AugmentationSettings,
+    BlurSettings,
+    ElasticSettings,
+    IntensitySettings,
+    NoiseSettings,
+    SamplingSettings,
+    SimpleSettings,
+)
+from instaseg.data.crops import CropImage
+from instaseg.data.normalization import Statistics
+from instaseg.data.pipeline import CropPipeline, deform, draw_deformation, smooth_noise
+from instaseg.errors import DataError
+from instaseg.geometry import Box
+
+RANDOM = SamplingSettings(probability_random=1, probability_fg=0)
+SAME = Statistics((0.0,), (1.0,))
+STILL = ElasticSettings(rotation_max=0, jitter_sigma=(0.0,), zoom=(1, 1))
+OFF = AugmentationSettings(
+    elastic=ElasticSettings(probability=0),
+    simple=SimpleSettings(mirror=(), transpose=()),
+    intensity=IntensitySettings(scale=(1, 1), shift=(0, 0)),
+)
+BOXES = {
+    "raw": Box((0, 0), (24, 24)),
+    "labels": Box((1, 1), (23, 23)),
+    "mask": Box((4, 4), (20, 20)),
+}
+
+
+def image_of(labels, mask=None, channels=1):
+    raw = np.stack([np.where(labels > 0, 1.0, 0.0).astype(np.float32)] * channels)
+    return CropImage(raw, labels, mask, SAME, (1.0,) * labels.ndim)
+
+
+@pytest.fixture
+def world():
+    """Return a sample of six large discs."""
+    labels = np.zeros((60, 70), np.uint16)
+    y, x = np.indices(labels.shape)
+    for number in range(6):
+        centre = (14 + 30 * (number // 3), 14 + 22 * (number % 3))
+        labels[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 81] = number + 1
+    return image_of(labels)
+
+
+def test_without_augmentation_a_crop_is_a_part_of_the_sample(world):
+    pipeline = CropPipeline([world], BOXES, RANDOM, None)
+    crop = pipeline.draw(5)
+    assert (crop.raw.shape, crop.labels.shape, crop.mask.shape) == ((1, 24, 24), (22, 22), (16, 16))
+    # Raw and labels share their centre: labels begin at voxel (1, 1) of the raw crop.
+    np.testing.assert_array_equal(crop.raw[0, 1:-1, 1:-1] > 0, crop.labels > 0)
+    assert any(
+        np.array_equal(crop.labels[3:-3, 3:-3], world.labels[y : y + 16, x : x + 16])
+        for y in range(45)
+        for x in range(55)
+    )
+    assert (crop.mask == 1).all()
+
+
+FULL = AugmentationSettings(
+    blur=BlurSettings(probability=0.5), noise=NoiseSettings(probability=0.5)
+)
+
+
+def test_the_seed_decides_everything(world):
+    first, second = (CropPipeline([world, world], BOXES, RANDOM, FULL) for _ in range(2))
+    crops = [first.draw(seed) for seed in range(12)]
+    # Another pipeline, in another order, after other draws from the global generators.
+    for seed in reversed(range(12)):
+        random.random()
+        np.random.random()
+        again = second.draw(seed)
+        np.testing.assert_array_equal(again.raw, crops[seed].raw)
+        np.testing.assert_array_equal(again.labels, crops[seed].labels)
+    assert len({crop.raw.tobytes() for crop in crops}) == 12
+
+
+def test_global_generators_are_left_alone(world):
+    pipeline = CropPipeline([world], BOXES, RANDOM, FULL)
+    random.seed(1)
+    np.random.seed(1)
+    expected = random.random(), np.random.random()
+    random.seed(1)
+    np.random.seed(1)
+    pipeline.draw(3)
+    assert (random.random(), np.random.random()) == expected
+
+
+def test_labels_follow_the_image(world):
+    settings = AugmentationSettings(intensity=IntensitySettings(scale=(1, 1), shift=(0, 0)))
+    pipeline = CropPipeline([world], BOXES, RANDOM, settings)
+    for seed in range(20):
+        crop = pipeline.draw(seed)
+        different = (crop.raw[0, 1:-1, 1:-1] > 0.5) != (crop.labels > 0)
+        assert different.mean() < 0.03
+
+
+def test_a_still_deformation_changes_nothing(world):
+    plain = CropPipeline([world], BOXES, RANDOM, OFF).draw(7)
+    still = OFF.model_copy(update={"elastic": STILL})
+    crop = CropPipeline([world], BOXES, RANDOM, still).draw(7)
+    assert crop.raw.shape == plain.raw.shape
+    # The seeds of the nodes differ, so compare contents with the whole image instead of the crop.
+    assert any(
+        np.array_equal(crop.labels[3:-3, 3:-3], world.labels[y : y + 16, x : x + 16])
+        for y in range(45)
+        for x in range(55)
+    )
+
+
+def coordinates(settings, shape=(9, 9), resolution=(1.0, 1.0)):
+    box = Box((0,) * len(shape), shape)
+    return draw_deformation(np.random.default_rng(0), settings, box, np.array(resolution))
+
+
+def test_identity_is_exact():
+    np.testing.assert_array_equal(coordinates(STILL), np.indices((9, 9)))
+
+
+def test_a_quarter_turn_is_rot90():
+    turn = STILL.model_copy(update={"rotation_min": 90.0, "rotation_max": 90.0})
+    image = np.arange(81, dtype=np.float32).reshape(1, 9, 9)
+    found = deform(image, coordinates(turn), 1)
+    np.testing.assert_allclose(found[0], np.rot90(image[0], -1), atol=1e-4)
+
+
+def test_rotation_is_in_physical_space():
+    """With y voxels twice as high, a quarter turn reads half as many of them."""
+    turn = STILL.model_copy(update={"rotation_min": 90.0, "rotation_max": 90.0})
+    field = coordinates(turn, resolution=(2.0, 1.0))
+    np.testing.assert_allclose(field[0, 4], (np.arange(9) - 4) / 2 + 4, atol=1e-5)
+    np.testing.assert_allclose(field[1, :, 4], -2 * (np.arange(9) - 4) + 4, atol=1e-5)
+
+
+def test_zoom_magnifies():
+    twice = STILL.model_copy(update={"zoom": (2.0, 2.0)})
+    np.testing.assert_allclose(coordinates(twice)[0, :, 0], (np.arange(9) - 4) / 2 + 4, atol=1e-5)
+
+
+def test_rotation_in_3d_leaves_planes_in_place():
+    turn = STILL.model_copy(update={"rotation_min": 30.0, "rotation_max": 30.0})
+    field = coordinates(turn, shape=(3, 9, 9), resolution=(5.0, 1.0, 1.0))
+    np.testing.assert_allclose(field[0], np.indices((3, 9, 9))[0], atol=1e-6)
+
+
+def test_smooth_noise_passes_through_its_control_points():
+    noise = smooth_noise(np.random.default_rng(0), (33, 41), (8, 10))
+    # Voxel 0 is control point 1 of each axis (one lies before the box).
+    points = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+    np.testing.assert_allclose(noise[::8, ::10], points[1:6, 1:6], atol=1e-5)
+    assert abs(np.diff(noise, axis=0)).max() < 1
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_deform_keeps_channels_and_type(order):
+    image = np.random.default_rng(0).integers(0, 9, (2, 9, 9)).astype(np.int32)
+    found = deform(image, coordinates(STILL), order)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, image)
+
+
+def test_mirror_and_transpose_take_all_symmetries():
+    labels = np.arange(1, 5, dtype=np.uint16).reshape(2, 2)
+    boxes = {name: Box((0, 0), (2, 2)) for name in ("raw", "labels", "mask")}
+    settings = OFF.model_copy(update={"simple": SimpleSettings()})
+    pipeline = CropPipeline([image_of(labels)], boxes, RANDOM, settings)
+    seen = {pipeline.draw(seed).labels.tobytes() for seed in range(100)}
+    assert len(seen) == 8
+    only = OFF.model_copy(update={"simple": SimpleSettings(mirror=(1,), transpose=())})
+    pipeline = CropPipeline([image_of(labels)], boxes, RANDOM, only)
+    seen = {tuple(pipeline.draw(seed).labels.ravel().tolist()) for seed in range(40)}
+    assert seen == {(1, 2, 3, 4), (2, 1, 4, 3)}
+
+
+def test_intensity_stays_within_its_ranges(world):
+    settings = OFF.model_copy(
+        update={"intensity": IntensitySettings(scale=(0.5, 0.5), shift=(0.25, 0.25))}
+    )
+    crop = CropPipeline([world], BOXES, RANDOM, settings).draw(1)
+    plain = CropPipeline([world], BOXES, RANDOM, OFF).draw(1)
+    assert np.ptp(crop.raw) == pytest.approx(0.5)
+    assert plain.raw.max() == 1
+
+
+def test_blur_and_noise_change_only_the_image(world):
+    for change in (
+        {"blur": BlurSettings(sigma=(1, 1), probability=1)},
+        {"noise": NoiseSettings(sigma=0.2, probability=1)},
+    ):
+        pipeline = CropPipeline([world], BOXES, RANDOM, OFF.model_copy(update=change))
+        crop = pipeline.draw(2)
+        assert len(np.unique(crop.raw)) > 2
+        assert set(np.unique(crop.labels)) <= set(range(7))
+
+
+def test_masks_are_cut_with_the_labels(world):
+    masked = CropImage(world.raw, world.labels, world.labels == 0, SAME, (1.0, 1.0))
+    settings = AugmentationSettings()
+    pipeline = CropPipeline([masked], BOXES, RANDOM, settings)
+    for seed in range(5):
+        crop = pipeline.draw(seed)
+        different = (crop.labels[3:-3, 3:-3] == 0) != (crop.mask == 1)
+        assert different.mean() < 0.02
+
+
+def test_images_smaller_than_the_crop_are_mirrored():
+    labels = np.zeros((5, 7), np.uint16)
+    labels[2, 3] = 1
+    pipeline = CropPipeline([image_of(labels)], BOXES, RANDOM, AugmentationSettings())
+    crop = pipeline.draw(0)
+    assert crop.raw.shape == (1, 24, 24)
+    assert crop.labels.max() > 1  # each mirror image counts by itself
+
+
+def test_volumes(world):
+    volume = np.stack([world.labels[:30, :30]] * 10)
+    boxes = {name: Box((0, 0, 0), (6, 16, 16)) for name in ("raw", "labels", "mask")}
+    crop = CropPipeline([image_of(volume, channels=2)], boxes, RANDOM, FULL).draw(0)
+    assert (crop.raw.shape, crop.labels.shape) == ((2, 6, 16, 16), (6, 16, 16))
+
+
+class Broken:
+    """An array on disk whose values cannot be read."""
+
+    shape, dtype = (1, 60, 70), np.dtype(np.uint8)
+
+    def __getitem__(self, index):
+        raise DataError("a.zarr: a chunk is damaged")
+
+
+def test_an_unreadable_sample_is_told_in_one_line(world):
+    broken = CropImage(Broken(), world.labels, None, SAME, (1.0, 1.0))
+    with pytest.raises(DataError) as caught:
+        CropPipeline([broken], BOXES, RANDOM, AugmentationSettings()).draw(0)
+    assert str(caught.value) == "a.zarr: a chunk is damaged"
+
+
+def test_spacing_for_other_axes_is_refused(world):
+    settings = AugmentationSettings(elastic=ElasticSettings(control_point_spacing=(4, 32, 32)))
+    with pytest.raises(DataError, match=r"expected 1 or 2 numbers .*found \[4, 32, 32\]"):
+        CropPipeline([world], BOXES, RANDOM, settings)
