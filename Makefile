@@ -39,7 +39,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest -q benchmarks --benchmark-only
+	$(BIN)/python -m pytest -q benchmarks/bench_*.py --benchmark-only
 
 docs: $(STAMP)
 	$(BIN)/python -m instaseg.config.describe

@@ -24,7 +24,7 @@ setup(
     package_dir={"instaseg.experiments": "experiments"},
     package_data={
         "instaseg": ["py.typed"],
-        "instaseg.experiments": ["**/*.toml", "**/*.tif", "**/*.py", "**/*.md"],
+        "instaseg.experiments": ["**/*.toml", "**/*.tif", "**/*.txt", "**/*.py", "**/*.md"],
     },
     entry_points={"console_scripts": ["instaseg=instaseg.cli:main"]},
     # gunpowder 1.4 needs zarr 2, gunpowder 1.5 needs zarr 3 and Python 3.12: pip chooses the pair.

@@ -95,9 +95,7 @@ def grid(box: Box, block_shape: Sequence[int]) -> Iterator[Box]:
 
 def grid_size(box: Box, block_shape: Sequence[int]) -> int:
     """Return the number of blocks :func:`grid` yields."""
-    return math.prod(
-        math.ceil(n / s) for n, s in zip(box.shape, block_shape, strict=True)
-    )
+    return math.prod(math.ceil(n / s) for n, s in zip(box.shape, block_shape, strict=True))
 
 
 def reflected_indices(begin: int, end: int, size: int) -> NDArray[np.intp]:

@@ -8,7 +8,9 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
+def progress(
+    items: Iterable[Item], description: str, *, total: int | None = None
+) -> Iterator[Item]:
     """Yield `items` with a progress bar on standard error, when that is a terminal.
 
     Parameters

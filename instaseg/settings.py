@@ -1,6 +1,6 @@
 """Base class of every table of the configuration.
 
-Each component keeps its own tables in its ``config.py``; :mod:`instaseg.config.schema` composes them.
+Each component keeps its tables in its ``config.py``; :mod:`instaseg.config.schema` composes them.
 """
 
 from typing import Annotated

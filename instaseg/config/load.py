@@ -80,6 +80,7 @@ def load_tables(
     """Do what :func:`load_config` does with any schema; `schema_of` maps a method's name to it."""
     problems: list[str] = []
     layers = read_files(files, problems)
+    complete = not problems  # else missing keys may stand in a file that could not be read
     layers += read_overrides(overrides, problems)
     layers.append(flags_layer(cli or {}))
     method = _choose_method(layers, problems)
@@ -90,7 +91,7 @@ def load_tables(
     merged = _merge(checked, fallback=str(files[-1]) if files else "configuration")
     if method is None:
         merged.broken.update((name,) for name in METHOD_TABLES)
-    tables = _build_tables(schema, merged, problems) if merged.leaves or not problems else {}
+    tables = _build_tables(schema, merged, problems) if complete else {}
     problems += [
         f"{merged.where(wrong.place)}: {wrong.message}"
         for wrong in disagreements(schema, tables)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import toml
-
+from instaseg.io.text import to_toml
 from instaseg.settings import Table
 
 
@@ -27,15 +25,7 @@ def config_to_toml(config: Table) -> str:
     str
         TOML, plain values only.
     """
-    encoder = toml.TomlEncoder(preserve=False)
-    encoder.dump_funcs[str] = _quoted
-    return toml.dumps(_plain(config.model_dump()), encoder=encoder)
-
-
-def _quoted(text: str) -> str:
-    # toml's own quoting breaks on a backslash before x; JSON's escapes are TOML's too, except
-    # that TOML wants DEL escaped.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return to_toml(_plain(config.model_dump()))
 
 
 def _plain(value: Any) -> Any:

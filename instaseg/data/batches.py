@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +110,10 @@ def training_batches(
     num_workers: int,
     seed: int,
     first_iteration: int = 0,
-) -> Iterator[dict[str, Tensor]]:
+) -> Generator[dict[str, Tensor], None, None]:
     """Yield training batches without end, from iteration `first_iteration` on.
+
+    Close the generator to end its worker processes.
 
     Parameters
     ----------
@@ -248,7 +250,7 @@ class _Batches(Dataset[Any]):
 
     def _build(self) -> CropPipeline:
         # gunpowder takes seconds to import: only where crops are made.
-        from instaseg.data.pipeline import CropPipeline  # noqa: PLC0415
+        from instaseg.data.pipeline import CropPipeline
 
         source = self._source
         return CropPipeline(

@@ -116,9 +116,9 @@ def normalize(
 
     Examples
     --------
-    >>> image = np.array([[[0, 51, 255]]], dtype=np.uint8)
+    >>> image = np.array([[[0, 64, 128]]], dtype=np.uint8)
     >>> normalize(image, NormalizationSettings(kind="min_max"), Statistics())
-    array([[[0. , 0.2, 1. ]]], dtype=float32)
+    array([[[0. , 0.5, 1. ]]], dtype=float32)
     """
     if statistics.offset:
         return statistics.apply(raw)

@@ -1,9 +1,35 @@
-"""Text files that are whole or not there."""
+"""Text files that are whole or not there, and TOML that reads back as it was."""
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import toml
 
 from instaseg.errors import StageError
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    r"""Return tables and plain values as TOML; keys without a value (None) are left out.
+
+    Examples
+    --------
+    >>> to_toml({"seed": 1, "comment": None, "command": ["a"]})
+    'seed = 1\ncommand = [ "a",]\n'
+    """
+    encoder = toml.TomlEncoder(preserve=False)
+    encoder.dump_funcs[str] = _quoted
+    return str(toml.dumps(values, encoder=encoder))
+
+
+def _quoted(text: str) -> str:
+    # toml's own quoting breaks on a backslash before x, and on control characters; JSON's escapes
+    # are TOML's too, except that TOML wants DEL escaped. What is not Unicode (a broken file name on
+    # the command line) becomes a question mark.
+    valid = text.encode("utf-8", errors="replace").decode("utf-8")
+    return json.dumps(valid, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -81,6 +81,6 @@ class Method(Protocol):
         """Yield instances of one block for each set of parameters, in their order.
 
         What parameter sets share is computed once. `prediction` maps head names to arrays
-        ``(channels, [z,] y, x)`` as they are stored: float16, or uint8 for ``255 p``; instances are ``([z,] y, x)``, or ``(n, [z,] y, x)`` where they
-        may overlap.
+        ``(channels, [z,] y, x)`` as they are stored: float16, or uint8 for ``255 p``; instances are
+        ``([z,] y, x)``, or ``(n, [z,] y, x)`` where they may overlap.
         """

@@ -170,7 +170,7 @@ class UNet(nn.Module):
         """
         shapes.check_input_shape(image.shape[2:], self.settings, "input of the network")
         skipped = []
-        features = image
+        features: Tensor = image
         for conv_pass, pool in zip(self.down, self.pool, strict=False):
             features = conv_pass(features)
             skipped.append(features)

@@ -34,8 +34,8 @@ class ValidationSettings(Table):
     checkpoints: Literal["all"] | tuple[int, ...] = "all"
     """Iterations whose checkpoints are compared, or `all` that were kept."""
     params_product: tuple[str, ...] = ()
-    """Parameters of `[vote_instances]` (or dotted, `postprocessing.x`) of which all combinations are
-    tried."""
+    """Parameters of `[vote_instances]`, or dotted such as `postprocessing.x`, of which all
+    combinations are tried."""
     params_zip: tuple[str, ...] = ()
     """Parameters that change in step: the first value of each, then the second ..."""
 

@@ -13,10 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import toml
-
 import instaseg
-from instaseg.io.text import write_text
+from instaseg.io.text import to_toml, write_text
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "zarr", "gunpowder", "numba", "h5py")
 
@@ -46,7 +44,7 @@ def record(file: Path, command: Sequence[str], *, now: datetime, facts: dict[str
         "versions": {"instaseg": instaseg.__version__, **_versions()},
         "code": _code(Path(instaseg.__file__).parents[1]),
     }
-    write_text(file, toml.dumps({"run": [*runs, run]}))
+    write_text(file, to_toml({"run": [*runs, run]}))
 
 
 def _versions() -> dict[str, str]:

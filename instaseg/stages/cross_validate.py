@@ -11,7 +11,7 @@ from instaseg.stages.validation import Row, best, score_table
 
 
 def run(context: Context) -> str:
-    """Score all checkpoints and parameters on both halves; report each half with the other's choice."""
+    """Score everything on both halves; report each half with the choice of the other."""
     metric = context.config.evaluation.metric
     first, second = (
         cast(Role, folder.removesuffix("_data")) for folder in context.config.data.cross_val_folders

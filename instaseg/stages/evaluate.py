@@ -66,7 +66,7 @@ def with_labels(dataset: Dataset) -> Dataset:
 def baseline_scores(
     context: Context, dataset: Dataset, settings: EvaluationSettings
 ) -> dict[str, Scores]:
-    """Return the scores of the baseline on the same samples, by sample; works out what is missing."""
+    """Return the baseline's scores on the same samples, by sample; works out what is missing."""
     folder = context.experiment.baseline(dataset.name, settings.baseline)
     tasks = [
         EvaluationTask(
@@ -85,7 +85,7 @@ def baseline_scores(
 
 
 def finished_key(context: Context, sample: Sample, path: Path, selection: Selection) -> str:
-    """Return the array to evaluate: repaired instances where they are current, else labelled ones."""
+    """Return the array to evaluate: repaired instances if they are current, else labelled ones."""
     current = stored_fingerprint(path, REPAIRED) == repaired_fingerprint(context, sample, selection)
     return REPAIRED if current else INSTANCES
 

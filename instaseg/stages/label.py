@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 def run(context: Context) -> None:
     """Label every predicted sample that has no current instances."""
     dataset, selection = context.dataset("test"), select(context)
+    logger.info(
+        "label: checkpoint %d, parameters %s", selection.checkpoint, selection.parameters.name
+    )
     tasks = label_tasks(context, dataset, selection)
     missing = [task for task in tasks if _is_missing(context, task)]
     if len(missing) < len(tasks):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import toml
-
-from instaseg.io.text import write_text
+from instaseg.io.text import to_toml, write_text
 from instaseg.models.summary import (
     count_parameters,
     estimate_memory,
@@ -18,7 +16,7 @@ GIB = 2**30
 
 
 def run(context: Context) -> str:
-    """Build the network; write shapes, parameters, memory (``network.toml``) and layers (``.txt``)."""
+    """Build the network; write shapes, parameters and memory (.toml) and its layers (.txt)."""
     config, network = context.config, untrained_network(context)
     channels = config.data.num_channels
     shapes = {
@@ -44,7 +42,7 @@ def run(context: Context) -> str:
         },
     }
     folder = context.experiment.network_folder
-    write_text(folder / "network.toml", toml.dumps(facts))
+    write_text(folder / "network.toml", to_toml(facts))
     text = summary(network, dict(shapes), batch_size=batch)
     write_text(folder / "network.txt", text)
     return (

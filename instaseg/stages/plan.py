@@ -103,5 +103,5 @@ def check_network(stages: Sequence[Stage], context: Context) -> None:
 
 
 def _least_shape(context: Context) -> tuple[int, ...]:
-    """Return the smallest image that makes sense: one patch, or what the method looks around for."""
-    return tuple(2 * context_size + 1 for context_size in context.method.context)
+    """Return the smallest image that holds what the method looks at around a voxel."""
+    return tuple(2 * reach + 1 for reach in context.method.context)

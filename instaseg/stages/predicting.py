@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from instaseg.errors import StageError
 from instaseg.data.normalization import for_sample
+from instaseg.errors import StageError
 from instaseg.inference.predict import predict_sample, prediction_shape
 from instaseg.io.arrays import new_array
 from instaseg.io.samples import Sample
@@ -107,7 +107,7 @@ def chunk_shape(channels: int, tile: Sequence[int]) -> tuple[int, ...]:
     """
     shape = list(tile)
     while channels * math.prod(shape) > MOST_VALUES and any(n % 2 == 0 for n in shape):
-        longest = max((n for n in shape if n % 2 == 0))
+        longest = max(n for n in shape if n % 2 == 0)
         shape[shape.index(longest)] = longest // 2
     return (channels, *shape)
 
@@ -135,7 +135,7 @@ def require_predictions(
 
 
 def is_predicted(context: Context, dataset: Dataset, sample: Sample, checkpoint: int) -> bool:
-    """Return whether all heads of a sample are there, made from what they would be made from now."""
+    """Return whether all heads are there, made from what they would be made from now."""
     path = context.experiment.prediction(dataset.name, checkpoint, sample.name)
     wanted = prediction_fingerprint(context, sample, checkpoint)
     return all(stored_fingerprint(path, head.key) == wanted for head in context.method.heads)

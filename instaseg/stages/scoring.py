@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import toml
 from numpy.typing import NDArray
 
 from instaseg.errors import StageError
 from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample, read_whole
-from instaseg.io.text import write_text
+from instaseg.io.text import to_toml, write_text
+from instaseg.methods.build import MethodSpec
 from instaseg.metrics import score_instances
 from instaseg.metrics.baseline import otsu_components
-from instaseg.metrics.config import EvaluationSettings
-from instaseg.methods.build import MethodSpec
+from instaseg.metrics.config import EvaluationSettings, needs_centre_lines
 from instaseg.postprocess.repair import postprocess
 from instaseg.run.sweep import ParameterSet
 from instaseg.stages.labelling import read_prediction
@@ -44,7 +43,7 @@ def score(
 
 def write_scores(file: Path, scores: Scores, fingerprint: str) -> None:
     """Write one sample's scores with the fingerprint of what they were made from."""
-    write_text(file, toml.dumps({"fingerprint": fingerprint, **scores}))
+    write_text(file, to_toml({"fingerprint": fingerprint, **scores}))
 
 
 def read_scores(file: Path, fingerprint: str) -> Scores | None:
@@ -157,4 +156,13 @@ def validate_sample(task: ValidationTask) -> None:
     todo = zip(task.sets, labelled, task.outputs, task.fingerprints, strict=True)
     for parameters, instances, output, fingerprint in todo:
         repaired = postprocess(instances, parameters.postprocessing, ndim=ndim)
-        write_scores(output, score(truth, repaired, parameters.evaluation, ndim=ndim), fingerprint)
+        settings = without_unread_scores(parameters.evaluation)
+        write_scores(output, score(truth, repaired, settings, ndim=ndim), fingerprint)
+
+
+def without_unread_scores(settings: EvaluationSettings) -> EvaluationSettings:
+    """Return settings that skip centre lines where neither metric nor summary needs them."""
+    needed = any(map(needs_centre_lines, (settings.metric, *settings.summary)))
+    if needed or settings.localization_criterion == "cldice":
+        return settings
+    return settings.model_copy(update={"centre_lines": "skip"})

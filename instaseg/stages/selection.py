@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import toml
-
 from instaseg.errors import CheckpointError, StageError
-from instaseg.io.text import write_text
+from instaseg.io.text import to_toml, write_text
 from instaseg.metrics.config import direction
 from instaseg.run.sweep import ParameterSet
 from instaseg.stages.context import Context
@@ -60,7 +58,7 @@ def select(context: Context) -> Selection:
     checkpoint = _checkpoint(context, verdicts)
     values = verdicts.get(checkpoint, {}).get("values", {})
     parameters = context.parameters(values)
-    logger.info(
+    logger.debug(
         "checkpoint %d, parameters %s (%s)",
         checkpoint,
         parameters.name,
@@ -196,4 +194,4 @@ def write_verdicts(context: Context, best_rows: Mapping[int, Mapping[str, Any]])
         "checkpoint": _best(verdicts),
         "checkpoints": {str(number): verdicts[number] for number in sorted(verdicts)},
     }
-    write_text(best_file(context), toml.dumps(table))
+    write_text(best_file(context), to_toml(table))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from instaseg.config.load import config_to_toml
 from instaseg.data.batches import CropSource, CropSpec, training_batches, validation_batches
-from instaseg.data.normalization import fit
+from instaseg.data.normalization import Statistics, fit
 from instaseg.models.shapes import output_shape
 from instaseg.run.setups import load_code
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.networks import architecture, untrained_network
+from instaseg.training.checkpoints import list_checkpoints, load_checkpoint
 from instaseg.training.devices import choose_device
 from instaseg.training.loop import Loss, TrainingRun, train
 from instaseg.training.snapshots import SnapshotWriter
@@ -66,9 +67,17 @@ def crop_source(context: Context, dataset: Dataset) -> CropSource:
         ),
         sampling=context.config.training.sampling,
         normalization=data.normalization,
-        statistics=fit(dataset.samples, data.normalization),
+        statistics=_statistics(context, dataset),
         targets=method.targets,
     )
+
+
+def _statistics(context: Context, dataset: Dataset) -> Statistics:
+    """Return what the training began with, or measure the data if it begins now."""
+    folder = context.experiment.checkpoints
+    if list_checkpoints(folder):
+        return Statistics.from_dict(load_checkpoint(folder).statistics)
+    return fit(dataset.samples, context.config.data.normalization)
 
 
 def _loss(context: Context) -> Loss:

@@ -37,7 +37,7 @@ BASELINE = "otsu + components"
 
 
 def run(context: Context) -> str:
-    """Draw what there is: losses, scores, one overlay per sample; write the page that shows them."""
+    """Draw losses, scores and one overlay per sample; write the page that shows them."""
     dataset, selection = context.dataset("test"), select(context)
     require_instances(context, dataset, selection)
     scored = with_labels(dataset)

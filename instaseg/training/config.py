@@ -63,8 +63,9 @@ class TrainingSettings(Table):
     with the power 0.9)."""
     warmup: Share = 0.02
     """Share of the budget during which the learning rate rises from zero."""
-    gradient_clip: float | None = Field(default=1.0, gt=0)
-    """Largest Euclidean norm of all gradients together; longer ones are shortened to it."""
+    gradient_clip: float = Field(default=1.0, ge=0)
+    """Largest Euclidean norm of all gradients together; longer ones are shortened to it, 0 never
+    shortens."""
     weight_averaging: Share = 0.999
     """Decay of the running average of weights that validation and prediction use; 0 uses the
     weights themselves."""

@@ -309,14 +309,11 @@ def test_every_error_of_every_place_is_reported_at_once():
     found = errors(
         "[training]\nstep = 1\nsteps = 0\nmode = 1\n[training.inner]\nlow = 20\n",
         "[traning]\n",
-        "[broken",
         overrides=["training.rate=x", "rate=3"],
         cli={"data.folder": 3},
     )
     assert sorted(found) == sorted(
         [
-            "c.toml, end of file: not valid TOML (expected ']' at the end of a table"
-            ' declaration); write key = value, with text in "quotes" and lists in [brackets]',
             "--set rate=3: must be table.key=value, for example --set training.max_minutes=3; found"
             ' no table before "rate"',
             "a.toml [training] step: unknown key; did you mean 'steps'?",
@@ -326,9 +323,19 @@ def test_every_error_of_every_place_is_reported_at_once():
             '--set training.rate=x [training] rate: must be a number; got "x"',
             "command line [data] folder: must be a path in quotes; got 3",
             "a.toml [training.inner]: low must not exceed high; got 20 and 10",
-            "c.toml [method] patch_shape: missing; must be a list of whole numbers",
+            "b.toml [method] patch_shape: missing; must be a list of whole numbers",
         ]
     )
+
+
+def test_what_an_unreadable_file_may_have_said_is_not_missed():
+    """Its `extends` is broken: neither the shape is missing, nor is 20 above its own default."""
+    write("base.toml", SHAPE + "[training.inner]\nhigh = [")
+    assert errors('extends = "base.toml"\n[training]\nstep = 1\n[training.inner]\nlow = 20\n') == [
+        "base.toml, end of file: not valid TOML (invalid value); write key = value, with text in"
+        ' "quotes" and lists in [brackets]',
+        "a.toml [training] step: unknown key; did you mean 'steps'?",
+    ]
 
 
 def test_a_wrong_value_is_reported_where_it_stands_even_if_it_is_overridden():

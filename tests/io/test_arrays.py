@@ -27,6 +27,7 @@ from instaseg.io.arrays import (
 )
 
 IMAGE = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40)
+ZARR_3 = int(zarr.__version__.split(".")[0]) >= 3
 PART = (slice(3, 9), slice(10, 14))
 
 
@@ -227,6 +228,7 @@ def test_truncated_chunk_of_blosc_is_found(tmp_path):
         chunks=(64, 64),
         dtype="u1",
         compressor=numcodecs.Blosc(cname="zstd"),
+        **({"zarr_format": 2} if ZARR_3 else {}),
     )
     made[:] = noise
     np.testing.assert_array_equal(open_array(folder, "raw")[0:64, 0:64], noise)
@@ -242,12 +244,22 @@ def test_damaged_metadata(tmp_path):
         open_array(tmp_path / "s.zarr", "raw")
 
 
-@pytest.mark.skipif(int(zarr.__version__.split(".")[0]) > 2, reason="zarr 3 reads format 3")
+@pytest.mark.skipif(ZARR_3, reason="zarr 3 reads format 3")
 def test_format_3_with_zarr_2_says_what_is_needed(tmp_path):
     (tmp_path / "s.zarr" / "raw").mkdir(parents=True)
     (tmp_path / "s.zarr" / "raw" / "zarr.json").write_text('{"node_type": "array"}')
     with pytest.raises(DataError, match=r"raw is zarr format 3; .*Install zarr 3"):
         open_array(tmp_path / "s.zarr", "raw")
+
+
+@pytest.mark.skipif(not ZARR_3, reason="needs zarr 3")
+def test_format_3_is_read(tmp_path):
+    made = zarr.open(
+        str(tmp_path / "s.zarr" / "raw"), mode="w", shape=(30, 40), dtype="u2", zarr_format=3
+    )
+    made[:] = IMAGE
+    assert list_arrays(tmp_path / "s.zarr") == ["raw"]
+    np.testing.assert_array_equal(open_array(tmp_path / "s.zarr", "raw")[PART], IMAGE[PART])
 
 
 def test_slabs_cover_an_array_once():

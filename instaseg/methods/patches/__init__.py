@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["assemble", "patch_targets", "rank_patches", "sweep"]
 
-_HOMES = {"assemble": "assembly", "rank_patches": "assembly", "sweep": "assembly", "patch_targets": "targets"}
+_HOMES = {
+    "assemble": "assembly",
+    "rank_patches": "assembly",
+    "sweep": "assembly",
+    "patch_targets": "targets",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -219,7 +219,9 @@ def _groups(settings: Sequence[Indexed], keys: Sequence[str]) -> Iterator[list[I
     yield from groups.values()
 
 
-def _grouped(inputs: Inputs, settings: Sequence[LabelSettings]) -> Iterator[tuple[int, NDArray[np.int32]]]:
+def _grouped(
+    inputs: Inputs, settings: Sequence[LabelSettings]
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
     for same_foreground in _groups(list(enumerate(settings)), FOREGROUND):
         volume, box = _cropped(_volume(inputs, same_foreground[0][1]), same_foreground[0][1])
         for same_consensus in _groups(same_foreground, CONSENSUS):
@@ -227,7 +229,9 @@ def _grouped(inputs: Inputs, settings: Sequence[LabelSettings]) -> Iterator[tupl
                 yield position, _restored(labels, box, inputs)
 
 
-def _with_consensus(volume: Volume, settings: list[Indexed]) -> Iterator[tuple[int, NDArray[np.int32]]]:
+def _with_consensus(
+    volume: Volume, settings: list[Indexed]
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
     votes = _consensus(volume, settings[0][1])
     for same_ranking in _groups(settings, RANKING):
         scores = _scores(volume, votes, same_ranking[0][1])
@@ -235,7 +239,10 @@ def _with_consensus(volume: Volume, settings: list[Indexed]) -> Iterator[tuple[i
             one = same_selection[0][1]
             positions = _select(volume, scores, one)
             claimed = bits.gather_bits(
-                volume.inputs.affinities, positions, window=votes.window, threshold=one.patch_threshold
+                volume.inputs.affinities,
+                positions,
+                window=votes.window,
+                threshold=one.patch_threshold,
             )
             for same_graph in _groups(same_selection, GRAPH):
                 graph = _graph(votes, claimed, positions, same_graph[0][1])
@@ -265,7 +272,9 @@ def _without_small(foreground: NDArray[np.bool_], least: int) -> NDArray[np.bool
 
 
 def _rule(settings: LabelSettings) -> VoteRule:
-    return VoteRule(settings.patch_threshold, settings.background, settings.vote, settings.consensus)
+    return VoteRule(
+        settings.patch_threshold, settings.background, settings.vote, settings.consensus
+    )
 
 
 def _consensus(volume: Volume, settings: LabelSettings) -> Consensus:
@@ -280,11 +289,17 @@ def _consensus(volume: Volume, settings: LabelSettings) -> Consensus:
 
 def _scores(volume: Volume, votes: Consensus, settings: LabelSettings) -> NDArray[np.float32]:
     return rank(
-        volume.inputs.affinities, votes, volume.centres, rule=_rule(settings), signs=settings.rank == "signs"
+        volume.inputs.affinities,
+        votes,
+        volume.centres,
+        rule=_rule(settings),
+        signs=settings.rank == "signs",
     )
 
 
-def _select(volume: Volume, scores: NDArray[np.float32], settings: LabelSettings) -> NDArray[np.int64]:
+def _select(
+    volume: Volume, scores: NDArray[np.float32], settings: LabelSettings
+) -> NDArray[np.int64]:
     """Return the centres ``(n, 3)`` of the selected patches, in the order of selection."""
     patch = volume.inputs.window
     candidates = volume.centres & volume.visible
@@ -313,7 +328,10 @@ def _skeleton(volume: Volume) -> NDArray[np.bool_]:
 
 
 def _graph(
-    votes: Consensus, claimed: NDArray[np.uint64], positions: NDArray[np.int64], settings: LabelSettings
+    votes: Consensus,
+    claimed: NDArray[np.uint64],
+    positions: NDArray[np.int64],
+    settings: LabelSettings,
 ) -> PatchGraph:
     return patch_graph(
         votes,
@@ -350,8 +368,16 @@ def _cropped(volume: Volume, settings: LabelSettings) -> tuple[Volume, tuple[sli
         box.append(slice(max(0, int(found[0]) - radius), int(found[-1]) + radius + 1))
     index = tuple(box)
     inputs = volume.inputs
-    cut = Inputs(inputs.affinities[(slice(None), *index)], inputs.foreground, None, inputs.window, inputs.ndim)
-    return Volume(cut, volume.foreground[index], volume.visible[index], volume.centres[index]), index
+    cut = Inputs(
+        inputs.affinities[(slice(None), *index)],
+        inputs.foreground,
+        None,
+        inputs.window,
+        inputs.ndim,
+    )
+    return Volume(
+        cut, volume.foreground[index], volume.visible[index], volume.centres[index]
+    ), index
 
 
 def _restored(

@@ -47,11 +47,22 @@ def patch_bits(
     -------
     (n, words) uint64
     """
+    centres = np.ascontiguousarray(centres)
     number = np.cumsum(centres, dtype=np.int64).reshape(centres.shape) - 1
     out = np.zeros((int(np.count_nonzero(centres)), words_of(window)), dtype=np.uint64)
     tile = (1, 8, centres.shape[2])
     for chunk, work in tiles(affinities, centres, radius=(0, 0, 0), tile=tile):
-        _pack(chunk, work.origin, work.boxes, work.first, centres, number, window.shape[2], np.float32(threshold), out)
+        _pack(
+            chunk,
+            work.origin,
+            work.boxes,
+            work.first,
+            centres,
+            number,
+            window.shape[2],
+            np.float32(threshold),
+            out,
+        )
     return out
 
 
@@ -101,7 +112,10 @@ def _pack(chunk, origin, boxes, first, centres, number, px, threshold, out):  # 
                     word = (k // px) * per_line + (k % px) // 64
                     bit = np.uint64(1) << np.uint64((k % px) % 64)
                     for x in range(box[0, 2], box[1, 2]):
-                        if centres[z, y, x] and chunk[k, z - origin[0], y - origin[1], x - origin[2]] > threshold:
+                        if (
+                            centres[z, y, x]
+                            and chunk[k, z - origin[0], y - origin[1], x - origin[2]] > threshold
+                        ):
                             out[number[z, y, x], word] |= bit
 
 
@@ -111,7 +125,9 @@ def _pack_rows(patches, px, out):  # type: ignore[no-untyped-def]  # noqa: ANN00
     for n in range(patches.shape[0]):
         for k in range(patches.shape[1]):
             if patches[n, k]:
-                out[n, (k // px) * per_line + (k % px) // 64] |= np.uint64(1) << np.uint64((k % px) % 64)
+                out[n, (k // px) * per_line + (k % px) // 64] |= np.uint64(1) << np.uint64(
+                    (k % px) % 64
+                )
 
 
 @nb.njit(cache=True, nogil=True)

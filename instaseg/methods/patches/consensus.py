@@ -33,8 +33,15 @@ from instaseg.methods.patches.tiles import grown, most, tiles
 LARGEST = 32767
 """Fixed-point value of the largest possible consensus (int16)."""
 
-TILE_2D = (1, 32, 32)
-TILE_3D = (8, 12, 16)
+PAD = 64
+"""Numbers a run may be read or written beyond its end, rounded up to whole vectors."""
+
+GROUP = 8
+"""Voxels of a line that are summed together."""
+
+
+RUNS = 96
+"""Patches that are added to a voxel's row in one go, about; whole lines of patches."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,9 @@ def consensus(
     ``consensus(p, q)`` = sum of votes / number of votes, 0 where there is none (specification,
     section 3, step 1). Rounded to 1/32767 of the largest possible value, never to 0.
     """
-    index = row_index(visible)
+    # one layout only: another one would be compiled for seconds
+    centres = np.ascontiguousarray(centres)
+    index = row_index(np.ascontiguousarray(visible))
     rows = np.empty((int(np.count_nonzero(visible)), window.length), dtype=np.int16)
     scale = rule.largest(window.size) / LARGEST
     product, constant = rule.weights
@@ -152,13 +161,21 @@ def consensus(
         dtype=np.float32,
     )
     patch = layout(window)
-    tile = TILE_2D if visible.shape[0] == 1 else TILE_3D
+    tile = tile_shape(window)
     bad = 0
     for chunk, work in tiles(affinities, visible, radius=window.radius, tile=tile):
         source = flat_source(chunk, work.origin, index, window, numbers)
         bad += _consensus(work.boxes, work.first, patch, source, centres, rows)
     check_probabilities(bad)
     return Consensus(rows, index, scale, window)
+
+
+def tile_shape(window: Window) -> tuple[int, int, int]:
+    """Return the tile to sum: as large against the patch as buffers of some ten megabytes allow."""
+    z, y, x = window.shape
+    if z == 1:
+        return 1, max(32, 2 * y), max(32, 5 * x // 2)
+    return max(8, z), max(8, y), max(16, 2 * x)
 
 
 class Layout(NamedTuple):
@@ -177,7 +194,7 @@ def layout(window: Window) -> Layout:
     """Return the numbers of a window; `stride` is the length of a laid-out patch, zeros included."""
     rz, ry, rx = window.radius
     sz, sy, _ = window.strides
-    stride = window.length + window.shape[2] + int(simd.STEP)
+    stride = window.length + window.shape[2] + PAD
     return Layout(rz, ry, rx, sz, sy, window.length, stride)
 
 
@@ -233,11 +250,12 @@ def list_centres(centres: Any, box: Any, before: Any) -> None:
 
 
 @compiled
-def read_line(source: Any, z: int, y: int, first: int, last: int, out: Any) -> int:
+def read_line(source: Any, z: int, y: int, first: int, last: int, out: Any, seen: Any) -> int:
     """Read all patches centred in a line from `first` to `last`, signed; return the bad values.
 
     ``out[k * width + i]`` is ``a`` where voxel `k` of patch ``first + i`` is its own (``a > th``),
-    ``a - 1`` where it is not (``a < bg``), 0 in between and for voxels that form no pairs.
+    ``a - 1`` where it is not (``a < bg``), 0 in between and for voxels that form no pairs;
+    ``seen[i]`` is the number of voxels that form pairs.
     """
     values, dims, index, where, numbers = source
     zero = np.float32(0)
@@ -246,6 +264,7 @@ def read_line(source: Any, z: int, y: int, first: int, last: int, out: Any) -> i
     below = numbers[1]
     bad = 0
     width = np.uint64(last - first + 1)
+    seen[:] = 0
     for k in range(where.shape[0]):
         line = (k * dims[0] + z - dims[3]) * dims[1] + y - dims[4]
         a_at = np.uint64(line * dims[2] + first - dims[5])
@@ -255,7 +274,9 @@ def read_line(source: Any, z: int, y: int, first: int, last: int, out: Any) -> i
         for i in range(width):
             a = values[a_at + i]
             d = a if a > threshold else (a - one if a < below else zero)
-            out[out_at + i] = d if index[q_at + i] >= 0 else zero
+            visible = index[q_at + i] >= 0
+            out[out_at + i] = d if visible else zero
+            seen[i] += np.int32(visible)
             bad += 0 if (a >= zero and a <= one) else 1
     return bad
 
@@ -273,8 +294,9 @@ def ends(centres: Any, z: int, y: int, box: Any) -> tuple[int, int]:
 
 
 @compiled
-def _lay_out(source: Any, box: Any, centres: Any, stride: int, line: Any, d: Any, e: Any) -> int:
+def _lay_out(source: Any, box: Any, centres: Any, stride: int, buffers: Any) -> int:
     """Lay out the patches centred in `box` as rows of `d` (signed) and `e` (packed counts)."""
+    line, seen, d, e = buffers
     where = source[3]
     bad = 0
     n = 0
@@ -283,7 +305,7 @@ def _lay_out(source: Any, box: Any, centres: Any, stride: int, line: Any, d: Any
             first, last = ends(centres, z, y, box)
             if last < first:
                 continue
-            bad += read_line(source, z, y, first, last, line)
+            bad += read_line(source, z, y, first, last, line, seen)
             width = last - first + 1
             for x in range(first, last + 1):
                 if not centres[z, y, x]:
@@ -299,40 +321,42 @@ def _lay_out(source: Any, box: Any, centres: Any, stride: int, line: Any, d: Any
 
 
 @compiled
-def _add_runs(acc: Any, count: Any, d: Any, e: Any, at: Any, weight: Any, m: int, n: Any) -> None:
-    """Add the runs of `m` patches, which begin at `at`, to one voxel's row of votes."""
+def _add_runs(base: Any, runs: Any, d: Any, e: Any, sums: Any) -> None:
+    """Add runs of patches to the row of votes that begins at `base`.
+
+    `runs` holds, for patches that call the voxel their own and for those that do not, where the
+    runs begin, their lengths (ascending), their weights and their number.
+    """
+    acc, mine, other = sums[0], sums[1], sums[2]
+    at, length, weight, at_other, length_other, weight_other, held = runs
+    own = 0
+    foreign = 0
+    n = max(length[held[0] - 1] if held[0] else 0, length_other[held[1] - 1] if held[1] else 0)
     i = np.uint64(0)
-    while i < n:
-        low = simd.load(acc, i)
-        high = simd.load(acc, i + simd.HALF)
-        number = simd.load(count, i)
-        for j in range(m):
+    while i < np.uint64(n):
+        here = base + i
+        low = simd.load(acc, here)
+        high = simd.load(acc, here + simd.HALF)
+        number = simd.load(mine, here)
+        while own < held[0] and np.uint64(length[own]) <= i:
+            own += 1
+        for j in range(own, held[0]):
             o = at[j] + i
             low = simd.fused(weight[j], simd.load(d, o), low)
             high = simd.fused(weight[j], simd.load(d, o + simd.HALF), high)
             number = simd.plus(number, simd.load(e, o))
-        simd.store(acc, i, low)
-        simd.store(acc, i + simd.HALF, high)
-        simd.store(count, i, number)
-        i += simd.STEP
-
-
-@compiled
-def _add_own_runs(acc: Any, count: Any, d: Any, e: Any, at: Any, weight: Any, m: int, n: Any) -> None:
-    """As :func:`_add_runs`, but only of the voxels that the patches call their own."""
-    i = np.uint64(0)
-    while i < n:
-        low = simd.load(acc, i)
-        high = simd.load(acc, i + simd.HALF)
-        number = simd.load(count, i)
-        for j in range(m):
-            o = at[j] + i
-            low = simd.fused(weight[j], simd.positive(simd.load(d, o)), low)
-            high = simd.fused(weight[j], simd.positive(simd.load(d, o + simd.HALF)), high)
+        simd.store(mine, here, number)
+        number = simd.load(other, here)
+        while foreign < held[1] and np.uint64(length_other[foreign]) <= i:
+            foreign += 1
+        for j in range(foreign, held[1]):
+            o = at_other[j] + i
+            low = simd.fused(weight_other[j], simd.positive(simd.load(d, o)), low)
+            high = simd.fused(weight_other[j], simd.positive(simd.load(d, o + simd.HALF)), high)
             number = simd.plus(number, simd.load(e, o))
-        simd.store(acc, i, low)
-        simd.store(acc, i + simd.HALF, high)
-        simd.store(count, i, number)
+        simd.store(other, here, number)
+        simd.store(acc, here, low)
+        simd.store(acc, here + simd.HALF, high)
         i += simd.STEP
 
 
@@ -347,8 +371,8 @@ def _flush(mine: Any, other: Any, agree: Any, disagree: Any) -> None:
 
 
 @compiled
-def _store(acc: Any, agree: Any, disagree: Any, numbers: Any, rows: Any, r: int) -> None:
-    """Turn the sums of one voxel into its consensus, in fixed point."""
+def _store(acc: Any, agree: Any, disagree: Any, base: int, numbers: Any, rows: Any, r: int) -> None:
+    """Turn the sums of one voxel, from `base` on, into its consensus in fixed point."""
     limit = np.float32(LARGEST)
     product = numbers[2]
     constant = numbers[3]
@@ -356,11 +380,11 @@ def _store(acc: Any, agree: Any, disagree: Any, numbers: Any, rows: Any, r: int)
     one = np.float32(1)
     half = np.float32(0.5)
     zero = np.float32(0)
-    for i in range(rows.shape[1]):
-        n = np.float32(agree[i] + disagree[i])
-        v = product * acc[i] + constant * np.float32(agree[i] - disagree[i])
-        if mean:
-            v = v / max(n, one)
+    here = np.uint64(base)
+    for i in range(np.uint64(rows.shape[1])):
+        n = np.float32(agree[here + i] + disagree[here + i])
+        v = product * acc[here + i] + constant * np.float32(agree[here + i] - disagree[here + i])
+        v = v / max(n, one) if mean else v
         # below one unit round away from zero: the fixed point keeps every sign
         up = min(max(v + half, one), limit)
         down = max(min(v - half, -one), -limit)
@@ -368,57 +392,100 @@ def _store(acc: Any, agree: Any, disagree: Any, numbers: Any, rows: Any, r: int)
 
 
 @compiled
-def _gather(z: int, y: int, x: int, reach: Any, patch: Any, laid_out: Any, sums: Any) -> None:
-    """Sum the votes of all patches that see voxel (z, y, x) into `sums`."""
+def _list_runs(
+    line: int, f: int, x: int, reach: Any, patch: Any, d: Any, before: Any, runs: Any
+) -> None:
+    """List the patches of one line that see the voxel at `x`.
+
+    `f` is the flat position of the voxel in a patch centred at ``x = 0`` of the line.
+    """
+    at, length, weight, at_other, length_other, weight_other, held = runs
+    left = max(x - patch.rx, reach[0, 2])
+    right = min(x + patch.rx + 1, reach[1, 2])
+    c = before[line, left - reach[0, 2]]
+    if before[line, right - reach[0, 2]] == c:
+        return
+    own = held[0]
+    foreign = held[1]
+    for cx in range(left, right):
+        following = before[line, cx + 1 - reach[0, 2]]
+        o = np.uint64(c * patch.stride + f - cx)
+        v = d[o]
+        n = patch.length - (f - cx)
+        at[own] = o
+        length[own] = n
+        weight[own] = v
+        at_other[foreign] = o
+        length_other[foreign] = n
+        weight_other[foreign] = v
+        own += following > c and v > 0
+        foreign += following > c and v < 0
+        c = following
+    held[0] = own
+    held[1] = foreign
+
+
+@compiled
+def _gather(
+    z: int, y: int, xs: Any, m: int, reach: Any, patch: Any, laid_out: Any, sums: Any
+) -> None:
+    """Sum the votes of all patches that see one of the voxels (z, y, xs[:m]) into `sums`.
+
+    The voxels of a group see mostly the same patches, which are read once for all of them, a few
+    lines of patches at a time: at most 255 patches, as their votes are counted in bytes.
+    """
     d, e, before = laid_out
-    acc, mine, other, agree, disagree, at, weight, at_other, weight_other = sums
+    acc, mine, other, agree, disagree, runs = sums
     acc[:] = 0
     agree[:] = 0
     disagree[:] = 0
     votes = 0
-    left = max(x - patch.rx, reach[0, 2])
-    right = min(x + patch.rx + 1, reach[1, 2])
-    end = np.uint64(patch.length)
-    for cz in range(max(reach[0, 0], z - patch.rz), min(reach[1, 0], z + patch.rz + 1)):
-        for cy in range(max(reach[0, 1], y - patch.ry), min(reach[1, 1], y + patch.ry + 1)):
-            line = (cz - reach[0, 0]) * (reach[1, 1] - reach[0, 1]) + cy - reach[0, 1]
-            c = before[line, left - reach[0, 2]]
-            if before[line, right - reach[0, 2]] == c:
-                continue
-            f = (z - cz + patch.rz) * patch.sz + (y - cy + patch.ry) * patch.sy + x + patch.rx
-            if votes + right - left > 255:
-                _flush(mine, other, agree, disagree)
-                votes = 0
-            votes += right - left
-            own = 0
-            foreign = 0
-            for cx in range(left, right):
-                following = before[line, cx + 1 - reach[0, 2]]
-                o = np.uint64(c * patch.stride + f - cx)
-                v = d[o]
-                at[own] = o
-                weight[own] = v
-                at_other[foreign] = o
-                weight_other[foreign] = v
-                own += following > c and v > 0
-                foreign += following > c and v < 0
-                c = following
-            n = end - np.uint64(f - right + 1)
-            _add_runs(acc, mine, d, e, at, weight, own, n if own > 0 else np.uint64(0))
-            _add_own_runs(acc, other, d, e, at_other, weight_other, foreign, n if foreign > 0 else np.uint64(0))
+    bottom = max(reach[0, 1], y - patch.ry)
+    height = min(reach[1, 1], y + patch.ry + 1) - bottom
+    front = max(reach[0, 0], z - patch.rz)
+    depth = min(reach[1, 0], z + patch.rz + 1) - front
+    px = 2 * patch.rx + 1
+    step = max(1, RUNS // px)
+    for begin in range(0, depth * height, step):
+        end = min(begin + step, depth * height)
+        if votes + (end - begin) * px > 255:
+            _flush(mine, other, agree, disagree)
+            votes = 0
+        votes += (end - begin) * px
+        for g in range(m):
+            runs[6][:] = 0
+            for i in range(begin, end):
+                cz = front + i // height
+                cy = bottom + i % height
+                line = (cz - reach[0, 0]) * (reach[1, 1] - reach[0, 1]) + cy - reach[0, 1]
+                f = (z - cz + patch.rz) * patch.sz + (y - cy + patch.ry) * patch.sy + patch.rx
+                _list_runs(line, f + xs[g], xs[g], reach, patch, d, before, runs)
+            _add_runs(np.uint64(g * (patch.length + PAD)), runs, d, e, sums)
     _flush(mine, other, agree, disagree)
 
 
 @compiled
-def _sum_tile(box: Any, reach: Any, patch: Any, source: Any, laid_out: Any, sums: Any, rows: Any) -> None:
+def _sum_tile(
+    box: Any, reach: Any, patch: Any, source: Any, laid_out: Any, sums: Any, rows: Any
+) -> None:
     _, dims, index, _, numbers = source
+    xs = np.empty(GROUP, np.int64)
     for z in range(box[0, 0], box[1, 0]):
         for y in range(box[0, 1], box[1, 1]):
+            first = (z * dims[7] + y) * dims[8]
+            m = 0
             for x in range(box[0, 2], box[1, 2]):
-                r = index[(z * dims[7] + y) * dims[8] + x]
-                if r >= 0:
-                    _gather(z, y, x, reach, patch, laid_out, sums)
-                    _store(sums[0], sums[3], sums[4], numbers, rows, r)
+                if index[first + x] >= 0:
+                    xs[m] = x
+                    m += 1
+                if m == GROUP or (m > 0 and x == box[1, 2] - 1):
+                    _gather(z, y, xs, m, reach, patch, laid_out, sums)
+                    for g in range(m):
+                        r = index[first + xs[g]]
+                        _store(
+                            sums[0], sums[3], sums[4], g * (patch.length + PAD), numbers, rows, r
+                        )
+                    m = 0
 
 
 @compiled
@@ -426,8 +493,8 @@ def _work(boxes: Any, patch: Any, source: Any, centres: Any, rows: Any) -> int:
     """Compute one worker's tiles with buffers of its own; return how many values are bad."""
     radius = (patch.rz, patch.ry, patch.rx)
     capacity = most(centres, boxes, radius) + 1
-    padded = patch.length + 32
-    widest = 2 * patch.rx + 1
+    padded = GROUP * (patch.length + PAD)
+    most_runs = max(RUNS, 2 * patch.rx + 1) + 1
     d = np.zeros(capacity * patch.stride, np.float32)
     e = np.zeros(capacity * patch.stride, np.uint16)
     sums = (
@@ -436,10 +503,15 @@ def _work(boxes: Any, patch: Any, source: Any, centres: Any, rows: Any) -> int:
         np.zeros(padded, np.uint16),
         np.zeros(padded, np.int32),
         np.zeros(padded, np.int32),
-        np.empty(widest + 1, np.uint64),
-        np.empty(widest + 1, np.float32),
-        np.empty(widest + 1, np.uint64),
-        np.empty(widest + 1, np.float32),
+        (
+            np.empty(most_runs, np.uint64),
+            np.empty(most_runs, np.int64),
+            np.empty(most_runs, np.float32),
+            np.empty(most_runs, np.uint64),
+            np.empty(most_runs, np.int64),
+            np.empty(most_runs, np.float32),
+            np.zeros(2, np.int64),
+        ),
     )
     bad = 0
     for i in range(boxes.shape[0]):
@@ -447,8 +519,9 @@ def _work(boxes: Any, patch: Any, source: Any, centres: Any, rows: Any) -> int:
         extent = reach[1] - reach[0]
         before = np.empty((extent[0] * extent[1], extent[2] + 1), np.int64)
         line = np.empty(source[3].shape[0] * extent[2], np.float32)
+        seen = np.empty(extent[2], np.int32)
         list_centres(centres, reach, before)
-        bad += _lay_out(source, reach, centres, patch.stride, line, d, e)
+        bad += _lay_out(source, reach, centres, patch.stride, (line, seen, d, e))
         _sum_tile(boxes[i], reach, patch, source, (d, e, before), sums, rows)
     return bad
 

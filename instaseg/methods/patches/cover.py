@@ -56,7 +56,9 @@ def cover(
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
     corners = positions - np.array(window.radius)
     picked = np.empty(len(order), dtype=np.int64)
-    n = _walk(order, patches, corners, bits.lines(window), bits.pack_mask(mask), np.array(least), picked)
+    n = _walk(
+        order, patches, corners, bits.lines(window), bits.pack_mask(mask), np.array(least), picked
+    )
     return picked[:n]
 
 

@@ -136,4 +136,4 @@ class PatchesMethod:
         for instances in sweep(
             affinities, probability, patch_shape=self.patch_shape, settings=parameters
         ):
-            yield instances[(..., *inner)]
+            yield instances[(slice(None),) * (instances.ndim - len(inner)) + inner]

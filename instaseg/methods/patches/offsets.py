@@ -28,6 +28,10 @@ from numpy.typing import NDArray
 from instaseg.errors import DataError
 
 
+LONGEST = 255
+"""Longest side of a patch: the votes of one line of patches are counted in bytes."""
+
+
 @dataclass(frozen=True)
 class Window:
     """The voxels of a patch in 3-D and the numbers of their pairs.
@@ -89,6 +93,11 @@ def window(patch_shape: Sequence[int]) -> Window:
         raise DataError(
             f"patch_shape must be two or three odd sides in voxels; got {sides}: "
             "choose odd sides such as (25, 25)"
+        )
+    if max(sides) > LONGEST:
+        raise DataError(
+            f"patch_shape must have sides of at most {LONGEST} voxels; got {sides}: use smaller "
+            "patches, or images of lower resolution"
         )
     z, y, x = (1,) * (3 - len(sides)) + sides
     return Window((z, y, x))

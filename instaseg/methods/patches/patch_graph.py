@@ -13,7 +13,6 @@ fifth of them; here they have that weight.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numba as nb
 import numpy as np
@@ -81,8 +80,21 @@ def patch_graph(
     sums = np.zeros((len(edges), 2, 2), dtype=np.int64)
     same = np.zeros((len(edges), 2), dtype=np.int64)
     if len(edges):
-        _sum_edges(consensus.rows, consensus.index, patches, corners, words, shape, strides, start, directed, sums)
-        _sum_same(consensus.rows, consensus.index, patches, corners, words, shape, strides, edges, same)
+        _sum_edges(
+            consensus.rows,
+            consensus.index,
+            patches,
+            corners,
+            words,
+            shape,
+            strides,
+            start,
+            directed,
+            sums,
+        )
+        _sum_same(
+            consensus.rows, consensus.index, patches, corners, words, shape, strides, edges, same
+        )
     total = sums.sum(axis=1) - (1 - same_patch_weight) * 2.0 * same
     known = total[:, 1] > 1e-9
     affinities = consensus.scale * total[known, 0] / total[known, 1]
@@ -94,7 +106,9 @@ def _neighbours(positions: NDArray[np.int64], window: Window, distance: int) -> 
     if len(positions) < 2:
         return np.zeros((0, 2), dtype=np.int64)
     # voxels of patches farther apart than 2 (P - 1) are never within reach of each other
-    reach = np.maximum(1, np.minimum(distance * np.array(window.shape), 2 * np.array(window.shape) - 2))
+    reach = np.maximum(
+        1, np.minimum(distance * np.array(window.shape), 2 * np.array(window.shape) - 2)
+    )
     pairs = cKDTree(positions / reach).query_pairs(1 + 1e-9, p=np.inf, output_type="ndarray")
     pairs = pairs.astype(np.int64)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -159,7 +173,9 @@ def _sum_edges(rows, index, patches, corners, words, shape, strides, start, dire
         sums = np.zeros(field, np.int64)
         counts = np.zeros(field, np.int32)
         here = np.empty((size, 4), np.int64)
-        lowest = np.array([corners[a, 0], corners[a, 1] - shape[1] + 1, corners[a, 2] - shape[2] + 1])
+        lowest = np.array(
+            [corners[a, 0], corners[a, 1] - shape[1] + 1, corners[a, 2] - shape[2] + 1]
+        )
         for i in range(_voxels(patches[a], corners[a], words, index, here)):
             _add_forward(rows[here[i, 3]], here[i], lowest, shape, strides, sums, counts)
         for e in range(start[a], start[a + 1]):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from instaseg.methods.patches import simd
 from instaseg.methods.patches.consensus import (
+    PAD,
     Consensus,
     VoteRule,
     check_probabilities,
@@ -36,6 +37,7 @@ def rank(
 ) -> NDArray[np.float32]:
     """Return the score of every patch."""
     window = consensus.window
+    centres = np.ascontiguousarray(centres)
     scores = np.full(centres.shape, -1, dtype=np.float32)
     numbers = np.array([rule.threshold, rule.below], dtype=np.float32)
     bad = 0
@@ -44,20 +46,28 @@ def rank(
     for chunk, work in tiles(affinities, centres, radius=window.radius, tile=tile):
         source = flat_source(chunk, work.origin, consensus.index, window, numbers)
         bad += _rank(
-            work.boxes, work.first, layout(window), source, centres, consensus.rows, (signs, unit), scores
+            work.boxes,
+            work.first,
+            layout(window),
+            source,
+            centres,
+            consensus.rows,
+            (signs, unit),
+            scores,
         )
     check_probabilities(bad)
     return scores
 
 
 @compiled
-def _lay_out(source: Any, box: Any, centres: Any, patch: Any, line: Any, signs: Any, pairs: Any) -> int:
+def _lay_out(source: Any, box: Any, centres: Any, stride: int, buffers: Any) -> int:
     """Lay out the patches centred in `box` as rows of signs, and count their voxels.
 
     The first half of `signs` holds 1 (own), -1 (not own) and 0; the second half -1 for own, else 0:
     what a pair counts if its first voxel is own, or not.
     """
-    _, dims, index, where, _ = source
+    line, seen, row, signs, pairs = buffers
+    where = source[3]
     half = np.uint64(signs.size // 2)
     bad = 0
     n = 0
@@ -66,37 +76,43 @@ def _lay_out(source: Any, box: Any, centres: Any, patch: Any, line: Any, signs: 
             first, last = ends(centres, z, y, box)
             if last < first:
                 continue
-            bad += read_line(source, z, y, first, last, line)
+            bad += read_line(source, z, y, first, last, line, seen)
             width = last - first + 1
             for x in range(first, last + 1):
                 if not centres[z, y, x]:
                     continue
-                row = np.uint64(n * patch.stride)
-                own = 0
-                seen = 0
                 for k in range(where.shape[0]):
-                    v = line[k * width + x - first]
-                    o = row + np.uint64(where[k, 3])
-                    q = ((z + where[k, 0]) * dims[7] + y + where[k, 1]) * dims[8] + x + where[k, 2]
-                    signs[o] = (v > 0) - (v < 0)
-                    signs[half + o] = -(v > 0)
-                    own += v > 0
-                    seen += index[np.uint64(q)] >= 0
+                    row[where[k, 3]] = line[k * width + x - first]
+                o = np.uint64(n * stride)
+                own = np.int32(0)
+                for i in range(np.uint64(row.size)):
+                    v = row[i]
+                    m = np.int8(v > 0)
+                    signs[o + i] = m - np.int8(v < 0)
+                    signs[half + o + i] = -m
+                    own += np.int32(m)
                 pairs[n, 0] = own
-                pairs[n, 1] = seen
+                pairs[n, 1] = seen[x - first]
                 n += 1
     return bad
 
 
 @compiled
-def _dot(row: Any, signs: Any, o: Any, n: Any) -> Any:
-    """Return the sum of `row` times the signs from `o` on."""
-    low = simd.zero()
+def _dot4(row: Any, signs: Any, at: Any, first: int, n: Any) -> tuple[int, int, int, int]:
+    """Return the sums of `row` times four runs of signs, which begin at ``at[first:]``."""
+    a = simd.zero()
+    b = simd.zero()
+    c = simd.zero()
+    d = simd.zero()
     i = np.uint64(0)
     while i < n:
-        low = simd.dot(simd.load(row, i), simd.load(signs, o + i), low)
+        part = simd.load(row, i)
+        a = simd.dot(part, simd.load(signs, at[first] + i), a)
+        b = simd.dot(part, simd.load(signs, at[first + 1] + i), b)
+        c = simd.dot(part, simd.load(signs, at[first + 2] + i), c)
+        d = simd.dot(part, simd.load(signs, at[first + 3] + i), d)
         i += simd.STEP
-    return simd.total(low)
+    return simd.total(a), simd.total(b), simd.total(c), simd.total(d)
 
 
 @compiled
@@ -105,6 +121,7 @@ def _add_voxel(z: int, y: int, x: int, box: Any, patch: Any, row: Any, laid_out:
     signs, before, at, which, totals = laid_out
     left = max(x - patch.rx, box[0, 2])
     right = min(x + patch.rx + 1, box[1, 2])
+    null = totals.size - 1
     end = np.uint64(patch.length)
     half = np.uint64(signs.size // 2)
     for cz in range(max(box[0, 0], z - patch.rz), min(box[1, 0], z + patch.rz + 1)):
@@ -124,12 +141,21 @@ def _add_voxel(z: int, y: int, x: int, box: Any, patch: Any, row: Any, laid_out:
                 held += following > c and s != 0
                 c = following
             n = end - np.uint64(f - right + 1)
-            for j in range(held):
-                totals[which[j]] += _dot(row, signs, at[j], n)
+            for j in range(held, held + 3):
+                at[j] = np.uint64(null * patch.stride)
+                which[j] = null
+            for j in range(0, held, 4):
+                a, b, c, d = _dot4(row, signs, at, j, n)
+                totals[which[j]] += a
+                totals[which[j + 1]] += b
+                totals[which[j + 2]] += c
+                totals[which[j + 3]] += d
 
 
 @compiled
-def _sum_tile(box: Any, reach: Any, patch: Any, source: Any, rows: Any, row: Any, laid_out: Any, by_sign: bool) -> None:
+def _sum_tile(
+    box: Any, reach: Any, patch: Any, source: Any, rows: Any, row: Any, laid_out: Any, by_sign: bool
+) -> None:
     _, dims, index, _, _ = source
     for z in range(reach[0, 0], reach[1, 0]):
         for y in range(reach[0, 1], reach[1, 1]):
@@ -158,7 +184,9 @@ def _store(box: Any, centres: Any, totals: Any, pairs: Any, unit: float, scores:
 
 
 @compiled
-def _work(boxes: Any, patch: Any, source: Any, centres: Any, rows: Any, rule: Any, scores: Any) -> int:
+def _work(
+    boxes: Any, patch: Any, source: Any, centres: Any, rows: Any, rule: Any, scores: Any
+) -> int:
     """Score one worker's tiles with buffers of its own; return how many values are bad."""
     by_sign, unit = rule
     radius = (patch.rz, patch.ry, patch.rx)
@@ -166,26 +194,32 @@ def _work(boxes: Any, patch: Any, source: Any, centres: Any, rows: Any, rule: An
     signs = np.zeros(2 * capacity * patch.stride, np.int8)
     pairs = np.empty((capacity, 2), np.int64)
     totals = np.empty(capacity, np.int64)
-    row = np.zeros(patch.length + 32, np.int16)
-    at = np.empty(2 * patch.rx + 2, np.uint64)
-    which = np.empty(2 * patch.rx + 2, np.int64)
+    row = np.zeros(patch.length + PAD, np.int16)
+    flat = np.zeros(patch.stride, np.float32)
+    at = np.empty(2 * patch.rx + 5, np.uint64)
+    which = np.empty(2 * patch.rx + 5, np.int64)
     bad = 0
     for i in range(boxes.shape[0]):
         box = boxes[i]
         extent = box[1] - box[0]
         before = np.empty((extent[0] * extent[1], extent[2] + 1), np.int64)
         line = np.empty(source[3].shape[0] * extent[2], np.float32)
+        seen = np.empty(extent[2], np.int32)
         list_centres(centres, box, before)
-        bad += _lay_out(source, box, centres, patch, line, signs, pairs)
+        bad += _lay_out(source, box, centres, patch.stride, (line, seen, flat, signs, pairs))
         totals[:] = 0
         laid_out = (signs, before, at, which, totals)
-        _sum_tile(box, grown(box, radius, centres.shape), patch, source, rows, row, laid_out, by_sign)
+        _sum_tile(
+            box, grown(box, radius, centres.shape), patch, source, rows, row, laid_out, by_sign
+        )
         _store(box, centres, totals, pairs, unit, scores)
     return bad
 
 
 @nb.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _rank(boxes: Any, first: Any, patch: Any, source: Any, centres: Any, rows: Any, rule: Any, scores: Any) -> int:
+def _rank(
+    boxes: Any, first: Any, patch: Any, source: Any, centres: Any, rows: Any, rule: Any, scores: Any
+) -> int:
     bad = np.zeros(first.size - 1, np.int64)
     for worker in nb.prange(first.size - 1):
         mine = boxes[first[worker] : first[worker + 1]]

@@ -68,7 +68,9 @@ def load(typing: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         place = _pointer(context, builder, signature.args[0], *values)
-        return builder.load(place, align=context.get_abi_sizeof(context.get_value_type(array.dtype)))
+        return builder.load(
+            place, align=context.get_abi_sizeof(context.get_value_type(array.dtype))
+        )
 
     return Vector(array.dtype)(array, types.uint64), generate
 

@@ -71,10 +71,16 @@ def patch_targets(
     return _of_instances(labels != 0, offsets)
 
 
-def _views(shape: tuple[int, ...], offset: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _views(
+    shape: tuple[int, ...], offset: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return where centres and their neighbours at `offset` lie, both inside the image."""
-    here = tuple(slice(max(0, -o), max(0, n - max(0, o))) for o, n in zip(offset, shape, strict=True))
-    there = tuple(slice(max(0, o), max(0, n + min(0, o))) for o, n in zip(offset, shape, strict=True))
+    here = tuple(
+        slice(max(0, -o), max(0, n - max(0, o))) for o, n in zip(offset, shape, strict=True)
+    )
+    there = tuple(
+        slice(max(0, o), max(0, n + min(0, o))) for o, n in zip(offset, shape, strict=True)
+    )
     return here, there
 
 

@@ -41,9 +41,7 @@ def thin_out(
     """
     words, left = bits.lines(window), bits.pack_mask(mask)
     corners = positions - np.array(window.radius)
-    queue = [
-        (-bits.covered(patches[i], corners[i], words, left), i) for i in range(len(positions))
-    ]
+    queue = [(-bits.covered(patches[i], corners[i], words, left), i) for i in range(len(positions))]
     heapq.heapify(queue)
     kept = []
     while queue:
