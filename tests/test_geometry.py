@@ -58,8 +58,10 @@ def test_undo_brings_any_symmetry_back(permutation, flipped):
 
 def test_symmetries_of_the_plane_are_eight_different_pictures():
     picture = np.arange(6).reshape(2, 3)
-    seen = {symmetry.apply(picture).tobytes() + str(symmetry.apply(picture).shape).encode()
-            for symmetry in plane_rotations_and_flips(2)}
+    seen = {
+        symmetry.apply(picture).tobytes() + str(symmetry.apply(picture).shape).encode()
+        for symmetry in plane_rotations_and_flips(2)
+    }
     assert len(seen) == 8
     assert plane_rotations_and_flips(3)[0] == identity(3) == flips(3)[0]
     assert len(flips(3)) == 8

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+SECONDS_TO_CONNECT = 10
+"""How long the scheduler of an address is given to answer."""
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -130,7 +133,7 @@ def connect(workers: Workers) -> Iterator[Client]:
 
     if workers.scheduler is not None:
         try:
-            client = Client(workers.scheduler, timeout=10)
+            client = Client(workers.scheduler, timeout=SECONDS_TO_CONNECT)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"--scheduler {workers.scheduler}: no dask scheduler answers there ({error});"

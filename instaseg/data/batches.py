@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +32,8 @@ from instaseg.geometry import Box
 from instaseg.io.samples import Sample
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from instaseg.data.pipeline import Crop, CropPipeline
 
 Targets = Callable[[NDArray[Any], Sequence[float]], Mapping[str, NDArray[Any]]]
@@ -153,11 +160,14 @@ def training_batches(
         collate_fn=_unchanged,
         # Not fork: it copies the threads' locks, and a CUDA context does not survive it.
         multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=_ignore_interrupt if num_workers else None,
+        worker_init_fn=_follow_main_process if num_workers else None,
         # Without one, torch draws a base seed from its global generator.
         generator=torch.Generator().manual_seed(0),
     )
-    for batch in loader:
+    resource_tracker.ensure_running()  # its own start would let signals in again
+    with _interrupts_held_back():
+        batches = iter(loader)
+    for batch in batches:
         if isinstance(batch, _Failure):
             raise DataError(batch.message)
         yield _tensors(batch)
@@ -198,9 +208,34 @@ def _tensors(batch: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-def _ignore_interrupt(worker: int) -> None:  # noqa: ARG001
-    """Leave Ctrl-C to the main process, which ends the workers."""
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Deliver Ctrl-C after the block; processes started inside never get it.
+
+    A terminal sends it to all of them, and one that is still loading its modules would show where.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _follow_main_process(worker: int) -> None:  # noqa: ARG001
+    """Leave Ctrl-C to the main process, which ends the workers; end when it was killed.
+
+    Torch's own check is not enough: a batch that nobody reads keeps the worker waiting for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+    if main is not None:
+        threading.Thread(target=_end_with, args=(main,), daemon=True).start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    """End this process, whatever it waits for, as soon as another one has ended."""
+    process.join()
+    os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,12 @@ def check_samples(
     shown = "".join(f"\n  - {fault}" for fault in faults[:_MOST_LINES])
     more = f"\n  - and {len(faults) - _MOST_LINES} more" if len(faults) > _MOST_LINES else ""
     folder = samples[0].raw.path.parent
-    raise DataError(f"{folder}: {len(faults)} faults in {len(samples)} samples:{shown}{more}")
+    counts = f"{_count(len(faults), 'fault')} in {_count(len(samples), 'sample')}"
+    raise DataError(f"{folder}: {counts}:{shown}{more}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _faults(
@@ -132,8 +137,8 @@ def _shape_faults(shape: tuple[int, ...], least_shape: tuple[int, ...]) -> Itera
     """Yield a fault if the image is too small."""
     if any(n < least for n, least in zip(shape, least_shape, strict=True)):
         yield (
-            f"image of shape {shape} is smaller than {least_shape}; leave it out, or choose a"
-            " smaller patch_shape or a smaller input shape of the network"
+            f"image of shape {shape} is smaller than {least_shape}, what the method looks at around"
+            " a voxel; leave it out, or choose a smaller method.patch_shape"
         )
 
 

@@ -306,6 +306,7 @@ def disk_errors(path: Path, key: str) -> Iterator[None]:
         raise DataError(
             f"{path}: cannot write {key or 'the file'}: {error.strerror or error}; {free:.0f} MB"
             " are free there. Free space or choose another folder, then run the same command again"
+            " with -id"
         ) from error
 
 

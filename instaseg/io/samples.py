@@ -283,7 +283,7 @@ def find_samples(
         raise DataError(f"{folder}: expected a folder of images, found {found}. Check the path")
     samples = sorted(_discover(folder, settings), key=lambda sample: sample.name)
     if not samples:
-        raise DataError(f"{folder}: no images found; {_searched(settings)}")
+        raise DataError(f"{folder}: no images found; {_searched(settings)}{_folders_in(folder)}")
     _refuse_twins(folder, samples)
     return _choose(folder, samples, names) if names else samples
 
@@ -298,6 +298,12 @@ def _searched(settings: DataSettings) -> str:
     formats = layouts if settings.input_format == "auto" else [settings.input_format]
     searched = "; ".join(layouts[f] for f in formats)
     return f"expected {searched} (data.input_format = {settings.input_format!r})"
+
+
+def _folders_in(folder: Path) -> str:
+    """Return a hint at the folders in a folder that has no images of its own."""
+    names = [p.name for p in visible_files(folder) if p.is_dir()] if folder.is_dir() else []
+    return f". It has the folders {', '.join(names[:10])}: name one of them?" if names else ""
 
 
 def _discover(folder: Path, settings: DataSettings) -> list[Sample]:

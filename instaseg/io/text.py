@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ def to_toml(values: Mapping[str, Any]) -> str:
     >>> to_toml({"seed": 1, "comment": None, "command": ["a"]})
     'seed = 1\ncommand = [ "a",]\n'
     """
-    encoder = toml.TomlEncoder(preserve=False)
+    encoder = toml.TomlEncoder(dict, preserve=False)
     encoder.dump_funcs[str] = _quoted
-    return str(toml.dumps(values, encoder=encoder))
+    return str(toml.dumps(dict(values), encoder=encoder))
 
 
 def _quoted(text: str) -> str:
@@ -49,7 +50,8 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise StageError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another --root,"
             " then run the same command again with -id"

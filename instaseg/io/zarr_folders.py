@@ -94,7 +94,13 @@ class ZarrReader:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """Metadata stored with the array."""
-        return dict(self._array.attrs)
+        try:
+            return dict(self._array.attrs)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self._name}: attributes cannot be read ({_brief(error)}); the array is damaged,"
+                " write it again"
+            ) from error
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +78,10 @@ def _trace(network: nn.Module, shape: tuple[int, ...]) -> _Trace:
     layers: list[int] = []
     skipped: list[int] = []
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         # Layers that work in place give back what they got, which counts once. The tensors are
         # kept, so that no two have the same id.
-        tensors = {id(tensor): tensor for tensor in (*inputs, output)}
+        tensors = {id(tensor): tensor for tensor in _tensors((*inputs, output))}
         seen.update(tensors)
         layers.append(sum(tensor.numel() for tensor in tensors.values()))
         if isinstance(module, (nn.MaxPool2d, nn.MaxPool3d)):
@@ -96,6 +97,17 @@ def _trace(network: nn.Module, shape: tuple[int, ...]) -> _Trace:
         sum(tensor.numel() for tensor in seen.values()),
         max(layers) + sum(skipped),
     )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in what a layer takes or gives; a setup's own may give dicts or tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(tuple(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
 
 
 def summary(network: nn.Module, input_shapes: dict[str, Sequence[int]], *, batch_size: int) -> str:

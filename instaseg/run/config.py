@@ -49,7 +49,7 @@ class ValidationSettings(Table):
         ]
         problems += [
             f"{name}: must be a list of values to try because params_product or params_zip names"
-            f" it; got {self.values.get(name, 'no such key')!r}"
+            f" it; got {self.values.get(name, 'no such key')}"
             for name in sorted(set(names))
             if not (isinstance(self.values.get(name), (list, tuple)) and self.values[name])
         ]

@@ -18,6 +18,7 @@ take their place.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -103,8 +104,19 @@ class Experiment:
 
 
 def new_experiment(root: Path, app: str, setup: str, now: datetime) -> Experiment:
-    """Return the experiment that a run started at `now` creates; nothing is written."""
-    return Experiment(root / f"{app}_{setup}_{now:%y%m%d_%H%M%S}")
+    """Return the experiment that a run started at `now` creates; nothing is written.
+
+    A second one of the same second gets a number.
+    """
+    name = f"{app}_{setup}_{now:%y%m%d_%H%M%S}"
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return Experiment(next(root / name for name in names if not (root / name).exists()))
+
+
+def latest_experiment(root: Path) -> Path | None:
+    """Return the experiment folder below `root` that was begun last, if there is one."""
+    begun = sorted((file.stat().st_mtime_ns, file.parent) for file in root.glob("*/config.toml"))
+    return begun[-1][1] if begun else None
 
 
 def open_experiment(folder: Path) -> Experiment:
@@ -117,7 +129,9 @@ def open_experiment(folder: Path) -> Experiment:
     """
     experiment = Experiment(folder)
     if not experiment.config_file.is_file():
-        found = "an empty or other folder" if folder.is_dir() else "no such folder"
+        found = "no such folder"
+        if folder.exists():
+            found = "an empty or other folder" if folder.is_dir() else "a file"
         raise ConfigError(
             f"-id {folder}: expected an experiment folder (with config.toml), found {found}; give"
             " the path a run printed as 'experiment', or leave out -id to begin a new one"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
+
+from instaseg.errors import StageError
 
 
 class _Terminal(logging.Handler):
@@ -18,12 +20,30 @@ class _Terminal(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _Kept(logging.FileHandler):
+    """Goes without messages that a full disk refuses, instead of showing a traceback for each."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def log_to(file: Path, level: str) -> Iterator[None]:
-    """Send the package's messages to `file`, and those from `level` on to the terminal."""
+    """Send the package's messages to `file`, and those from `level` on to the terminal.
+
+    Raises
+    ------
+    StageError
+        If the file cannot be opened.
+    """
     terminal = _Terminal(level)
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    kept = logging.FileHandler(file, encoding="utf-8")
+    kept = _open(file)
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("instaseg"), logging.getLogger("py.warnings")]
     logging.captureWarnings(True)
@@ -39,3 +59,13 @@ def log_to(file: Path, level: str) -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(kept)
         kept.close()
+
+
+def _open(file: Path) -> _Kept:
+    try:
+        return _Kept(file, encoding="utf-8")
+    except OSError as error:
+        raise StageError(
+            f"{file}: cannot be written ({error.strerror}); free space or mend it, then run the"
+            " same command again with -id"
+        ) from error

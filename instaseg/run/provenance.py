@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import instaseg
+from instaseg.errors import StageError
 from instaseg.io.text import to_toml, write_text
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "zarr", "gunpowder", "numba", "h5py")
@@ -32,8 +33,13 @@ def record(file: Path, command: Sequence[str], *, now: datetime, facts: dict[str
         Start of the run.
     facts : dict
         Plain values worth keeping besides, such as seed, device and comment.
+
+    Raises
+    ------
+    StageError
+        If the file is damaged or cannot be written.
     """
-    runs = tomllib.loads(file.read_text(encoding="utf-8"))["run"] if file.exists() else []
+    runs = _earlier_runs(file)
     run = {
         "command": list(command),
         "started": now.isoformat(timespec="seconds"),
@@ -45,6 +51,19 @@ def record(file: Path, command: Sequence[str], *, now: datetime, facts: dict[str
         "code": _code(Path(instaseg.__file__).parents[1]),
     }
     write_text(file, to_toml({"run": [*runs, run]}))
+
+
+def _earlier_runs(file: Path) -> list[dict[str, Any]]:
+    try:
+        runs: list[dict[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))["run"]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError) as error:
+        raise StageError(
+            f"{file}: expected the runs of this experiment, found a damaged file ({error}); mend"
+            " it, or move it away: a new one is begun"
+        ) from error
+    return runs
 
 
 def _versions() -> dict[str, str]:
@@ -67,7 +86,11 @@ def _code(folder: Path) -> dict[str, str]:
 def _git(folder: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown (git is not available)"

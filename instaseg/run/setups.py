@@ -13,7 +13,8 @@ import instaseg
 from instaseg.errors import ConfigError
 
 DEFAULT_APP = "dsb2018"
-SETUP_CODE = ("torch_model.py", "torch_loss.py")
+SETUP_CODE = {"torch_model.py": "build_network", "torch_loss.py": "loss"}
+"""Python files a setup may bring, and the function that each has to define."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def find_config(name: str, setup: Setup) -> Path:
     for candidate in (Path(name), setup.folder / name):
         if candidate.is_file():
             return candidate.absolute()
-    there = sorted(path.name for path in setup.folder.glob("*.toml"))
+    there = sorted(
+        {path.name for folder in (Path.cwd(), setup.folder) for path in folder.glob("*.toml")}
+    )
     raise ConfigError(
         f"--config {name}: {_choices('configuration file', name, there)}; looked in {Path.cwd()}"
         f" and {setup.folder}"
@@ -107,7 +110,7 @@ def load_code(folder: Path, file: str) -> ModuleType | None:
     Raises
     ------
     ConfigError
-        If the file cannot be imported.
+        If the file cannot be imported, or lacks the function it is for.
     """
     path = folder / file
     if not path.is_file():
@@ -120,6 +123,8 @@ def load_code(folder: Path, file: str) -> ModuleType | None:
         spec.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, SETUP_CODE[file], None)):
+        raise ConfigError(f"{path}: expected a function {SETUP_CODE[file]}, found none; define it")
     return module
 
 

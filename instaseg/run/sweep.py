@@ -37,8 +37,15 @@ class ParameterSet:
 
     @property
     def name(self) -> str:
-        """Readable and unambiguous name of a folder."""
+        """Readable and unambiguous name of a folder of scores."""
         return set_name(self.values)
+
+    @property
+    def instances_name(self) -> str:
+        """Name of a folder of instances: without ``[evaluation]``, which does not change them."""
+        return set_name(
+            {key: value for key, value in self.values.items() if not key.startswith("evaluation.")}
+        )
 
 
 def set_name(values: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import shutil
 from pathlib import Path
@@ -24,7 +25,9 @@ def run(context: Context) -> str:
     sizes = {path: stored_size(path) for path in spent}
     for path, size in sizes.items():
         logger.info("delete %9.1f MiB  %s", size / MIB, path.relative_to(experiment.folder))
-    for path in spent:
+    for path in _leftovers(experiment):
+        shutil.rmtree(path)
+    for path in [_put_aside(path) for path in spent]:
         shutil.rmtree(path)
     kept = len(found) - len(spent)
     return (
@@ -33,9 +36,19 @@ def run(context: Context) -> str:
     )
 
 
+def _put_aside(prediction: Path) -> Path:
+    """Rename a prediction: deleted halfway, the rest must not look like a whole one."""
+    return prediction.rename(prediction.with_name(f".{prediction.name}.deleted"))
+
+
+def _leftovers(experiment: Experiment) -> list[Path]:
+    """Return what an earlier run was killed in deleting."""
+    return list(experiment.folder.glob("*/predicted/*/.*.deleted"))
+
+
 def _is_spent(experiment: Experiment, prediction: Path) -> bool:
     """Return whether instances or validation scores were made from a prediction."""
-    checkpoint, sample = prediction.parent.name, prediction.stem
+    checkpoint, sample = prediction.parent.name, glob.escape(prediction.stem)
     dataset = experiment.folder / prediction.relative_to(experiment.folder).parts[0]
     instances = (dataset / "instances" / checkpoint).glob(f"*/{sample}.zarr")
     scores = (dataset / "evaluated" / checkpoint).glob(f"*/{sample}.toml")

@@ -50,7 +50,7 @@ def run(context: Context) -> str:
 
 def method_scores(context: Context, dataset: Dataset, selection: Selection) -> dict[str, Scores]:
     """Return the scores of the instances, by sample; works out what is missing."""
-    tasks = [_method_task(context, dataset, sample, selection) for sample in dataset.samples]
+    tasks = [method_task(context, dataset, sample, selection) for sample in dataset.samples]
     return _scores(context, tasks, evaluate_sample, "evaluate")
 
 
@@ -90,9 +90,10 @@ def finished_key(context: Context, sample: Sample, path: Path, selection: Select
     return REPAIRED if current else INSTANCES
 
 
-def _method_task(
+def method_task(
     context: Context, dataset: Dataset, sample: Sample, selection: Selection
 ) -> EvaluationTask:
+    """Return what scores a sample's instances, with the fingerprint its scores get."""
     path = instances_path(context, dataset, sample, selection)
     key = finished_key(context, sample, path, selection)
     source = repaired_fingerprint if key == REPAIRED else instances_fingerprint
@@ -108,6 +109,14 @@ def _method_task(
         settings=settings,
         fingerprint=fingerprint("evaluate", source(context, sample, selection), settings),
     )
+
+
+def is_evaluated(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> bool:
+    """Return whether a sample has current scores, or no ground truth to be scored with."""
+    if sample.labels is None:
+        return True
+    task = method_task(context, dataset, sample, selection)
+    return read_scores(task.output, task.fingerprint) is not None
 
 
 def _scores(
@@ -139,7 +148,7 @@ def _report(
     settings: EvaluationSettings,
     folder: Path,
 ) -> str:
-    table = text_table([score_row(name, of_all, settings) for name, of_all in rows.items()])
+    table = text_table([average_row(name, of_all, settings) for name, of_all in rows.items()])
     worst = worst_samples(scores, settings.metric, settings.worst)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in worst)
     word = "lowest" if direction(settings.metric) == "higher" else "highest"
@@ -150,13 +159,16 @@ def _report(
     )
 
 
-def score_row(
+def average_row(
     name: str, scores: Mapping[str, Scores], settings: EvaluationSettings
 ) -> dict[str, Any]:
-    """Return the columns of the printed table for one method."""
-    average = average_scores(list(scores.values()), settings.average)
-    columns = {_short(column): value_of(average, column) for column in settings.summary}
-    return {"": name, **columns}
+    """Return the row of the printed table for one method."""
+    return score_row(name, average_scores(list(scores.values()), settings.average), settings)
+
+
+def score_row(name: str, scores: Scores, settings: EvaluationSettings) -> dict[str, Any]:
+    """Return a row with a name and the columns of the summary."""
+    return {"": name, **{_short(column): value_of(scores, column) for column in settings.summary}}
 
 
 def _short(column: str) -> str:

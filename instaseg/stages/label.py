@@ -37,7 +37,7 @@ def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> lis
             sample=sample.name,
             prediction=experiment.prediction(dataset.name, selection.checkpoint, sample.name),
             output=experiment.instances(
-                dataset.name, selection.checkpoint, parameters.name, sample.name
+                dataset.name, selection.checkpoint, parameters.instances_name, sample.name
             ),
             method=context.method_spec,
             parameters=parameters.labelling,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from instaseg.errors import DataError
 from instaseg.io.arrays import array_attributes, has_array, open_array, write_array
 from instaseg.io.samples import read_whole
 from instaseg.methods.base import Head
 from instaseg.methods.build import MethodSpec
 from instaseg.settings import Table
+
+logger = logging.getLogger(__name__)
 
 INSTANCES = "vote_instances"
 REPAIRED = "instances"
@@ -62,8 +66,10 @@ def read_prediction(path: Path, heads: Sequence[Head]) -> dict[str, NDArray[Any]
 
 
 def stored_fingerprint(path: Path, key: str) -> str | None:
-    """Return the fingerprint a finished array was written with, None if there is no such array."""
-    if not has_array(path, key):
+    """Return the fingerprint a finished array was written with, None if it is gone or damaged."""
+    try:
+        found = array_attributes(path, key).get("fingerprint") if has_array(path, key) else None
+    except DataError as error:
+        logger.warning("%s", error)
         return None
-    found = array_attributes(path, key).get("fingerprint")
     return None if found is None else str(found)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from instaseg.data.check import check_samples
-from instaseg.errors import ConfigError, DataError
+from instaseg.errors import ConfigError, DataError, InstasegError
 from instaseg.models.shapes import check_input_shape
-from instaseg.run.experiment import Experiment
+from instaseg.run.experiment import Experiment, latest_experiment
+from instaseg.run.setups import load_code
 from instaseg.stages.context import Context, Role
 from instaseg.stages.table import STAGES, Stage
 
@@ -24,20 +26,84 @@ class Artifact:
         For messages.
     pattern : str
         Glob below the experiment folder; a match means it exists.
+    made_from_it : str, optional
+        Glob of what was made from it; a match means that it need not be there any more.
     """
 
     description: str
     pattern: str
+    made_from_it: str | None = None
+
+    def is_in(self, folder: Path) -> bool:
+        """Return whether it is in an experiment folder, or no longer needed there."""
+        patterns = filter(None, (self.pattern, self.made_from_it))
+        return any(any(folder.glob(pattern)) for pattern in patterns)
+
+
+INSTANCES = "*/instances/*/*/*.zarr/vote_instances"
 
 
 ARTIFACTS: dict[str, Artifact] = {
-    "network": Artifact("a network summary", "network/*"),
-    "checkpoints": Artifact("a checkpoint", "train/checkpoints/*"),
+    "network": Artifact("a network summary", "network/network.toml"),
+    "checkpoints": Artifact("a checkpoint", "train/checkpoints/*.pt"),
     "validation": Artifact("a validated checkpoint", "val*/best.toml"),
-    "predictions": Artifact("a prediction", "*/predicted/*/*.zarr"),
-    "instances": Artifact("instances", "*/instances/*/*/*.zarr"),
+    "predictions": Artifact("a prediction", "*/predicted/*/*.zarr", made_from_it=INSTANCES),
+    "instances": Artifact("instances", INSTANCES),
     "scores": Artifact("scores", "*/evaluated/*/*/summary.csv"),
 }
+
+
+PREDICTING = frozenset({"predict", "validate", "validate_checkpoints", "cross_validate"})
+BY_ONE_CHECKPOINT = frozenset(
+    {"validate", "predict", "label", "postprocess", "evaluate", "visualize"}
+)
+
+
+def check(stages: Sequence[Stage], context: Context) -> None:
+    """Check everything that can be checked before work.
+
+    Raises
+    ------
+    InstasegError
+        If anything is wrong; lists all of it.
+    """
+    faults: list[InstasegError] = []
+    for part in (check_history, check_network, check_data):
+        try:
+            part(stages, context)
+        except InstasegError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise ConfigError(_together(list(map(str, faults))))
+
+
+def _together(faults: Sequence[str]) -> str:
+    """Return one message for several faults."""
+    if len(faults) == 1:
+        return faults[0]
+    return "\n- ".join([f"{len(faults)} things are wrong:", *faults])
+
+
+def check_history(stages: Sequence[Stage], context: Context) -> None:
+    """Check that what earlier runs should have written is there, and the checkpoint asked for.
+
+    Raises
+    ------
+    ConfigError, CheckpointError, StageError
+        If it is not.
+    """
+    check_artifacts(stages, context.experiment)
+    names, options = {stage.name for stage in stages}, context.options
+    if "train" in names or not names & BY_ONE_CHECKPOINT:
+        return
+    from instaseg.stages.selection import chosen_or_last, select
+
+    if options.checkpoint is not None:
+        chosen_or_last(context)
+    elif options.test_checkpoint == "best" and not names & {"validate", "validate_checkpoints"}:
+        select(context)
 
 
 def check_artifacts(stages: Sequence[Stage], experiment: Experiment) -> None:
@@ -52,14 +118,26 @@ def check_artifacts(stages: Sequence[Stage], experiment: Experiment) -> None:
     for stage in stages:
         for name in stage.reads:
             artifact = ARTIFACTS[name]
-            if name not in written and not any(experiment.folder.glob(artifact.pattern)):
+            if name not in written and not artifact.is_in(experiment.folder):
                 writers = " or ".join(s.name for s in STAGES if name in s.writes)
                 raise ConfigError(
-                    f"--do {stage.name}: expected {artifact.description} in"
-                    f" {experiment.folder / artifact.pattern}, found none; run {writers} before it,"
-                    " or give the experiment that has it with -id"
+                    f"--do {stage.name}: expected {artifact.description}"
+                    f" {_where(experiment, artifact)}; run {writers} before it, or give the"
+                    f" experiment that has it with -id{_latest(experiment)}"
                 )
         written.update(stage.writes)
+
+
+def _where(experiment: Experiment, artifact: Artifact) -> str:
+    if experiment.folder.exists():
+        return f"in {experiment.folder / artifact.pattern}, found none"
+    return "in the experiment, but without -id a new one begins, which has none"
+
+
+def _latest(experiment: Experiment) -> str:
+    """Return a hint at the last experiment, where the stages are not for one that exists."""
+    latest = None if experiment.folder.exists() else latest_experiment(experiment.folder.parent)
+    return "" if latest is None else f" (the latest is {latest})"
 
 
 def check_data(stages: Sequence[Stage], context: Context) -> None:
@@ -71,6 +149,8 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
         If anything is wrong; lists all of it.
     """
     needs = {need for stage in stages for need in stage.data}
+    if _has_validation_loss(stages, context):
+        needs.add("val")
     problems = []
     for need in sorted(needs):
         role: Role = need.partition("+")[0]  # type: ignore[assignment]
@@ -86,20 +166,41 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
                 labels=labels,
                 least_shape=_least_shape(context),
             )
-        except DataError as error:
+        except InstasegError as error:
             problems.append(str(error))
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(_together(problems))
+
+
+def _has_validation_loss(stages: Sequence[Stage], context: Context) -> bool:
+    """Return whether training will look at the validation data."""
+    config = context.config
+    trains = any(stage.name == "train" for stage in stages)
+    return trains and config.training.val_log_step > 0 and config.data.val_data is not None
 
 
 def check_network(stages: Sequence[Stage], context: Context) -> None:
-    """Check the shapes of the network that the stages run, before anything is written."""
+    """Check what runs the network: shapes, device, and code that the setup brings.
+
+    Raises
+    ------
+    ConfigError
+        If shapes do not fit its levels, there is no such device, or code cannot be imported.
+    """
     names = {stage.name for stage in stages}
     model = context.config.model
     if names & {"mknet", "train"}:
         check_input_shape(model.train_input_shape, model, "model.train_input_shape")
-    if names & {"mknet", "predict", "validate", "validate_checkpoints", "cross_validate"}:
+    if names & {"mknet", *PREDICTING}:
         check_input_shape(model.test_input_shape, model, "model.test_input_shape")
+    if names & {"mknet", "train", *PREDICTING}:
+        load_code(context.setup_code, "torch_model.py")
+    if "train" in names:
+        load_code(context.setup_code, "torch_loss.py")
+    if names & {"train", *PREDICTING} and context.config.general.device == "cuda":
+        from instaseg.training.devices import choose_device
+
+        choose_device("cuda")
 
 
 def _least_shape(context: Context) -> tuple[int, ...]:

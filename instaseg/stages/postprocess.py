@@ -83,8 +83,8 @@ def require_instances(context: Context, dataset: Dataset, selection: Selection) 
     if lacking:
         raise StageError(
             f"expected instances of checkpoint {selection.checkpoint} with parameters"
-            f" {selection.parameters.name} for every sample of {dataset.name}; none with the"
-            f" present settings for {', '.join(lacking[:10])}; run label first"
+            f" {selection.parameters.instances_name} for every sample of {dataset.name}; none with"
+            f" the present settings for {', '.join(lacking[:10])}; run label first"
         )
 
 
@@ -93,7 +93,7 @@ def instances_path(
 ) -> Path:
     """Return the zarr folder of a sample's instances."""
     return context.experiment.instances(
-        dataset.name, selection.checkpoint, selection.parameters.name, sample.name
+        dataset.name, selection.checkpoint, selection.parameters.instances_name, sample.name
     )
 
 

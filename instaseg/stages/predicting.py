@@ -17,7 +17,7 @@ from instaseg.progress import progress
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.labelling import stored_fingerprint
-from instaseg.stages.networks import TrainedNetwork, trained_network
+from instaseg.stages.networks import TrainedNetwork, architecture, trained_network
 from instaseg.stages.selection import digest
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,13 @@ def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) ->
     normalization = config.data.normalization
     weights = digest(context, checkpoint)
     return fingerprint(
-        "predict", weights, config.method, prediction, normalization, sample.identity()
+        "predict",
+        weights,
+        architecture(context),
+        config.method,
+        prediction,
+        normalization,
+        sample.identity(),
     )
 
 

@@ -47,10 +47,11 @@ def write_scores(file: Path, scores: Scores, fingerprint: str) -> None:
 
 
 def read_scores(file: Path, fingerprint: str) -> Scores | None:
-    """Return scores that were made from the same, None if there are none."""
-    if not file.exists():
+    """Return scores that were made from the same, None if there are none or they are damaged."""
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
-    table = tomllib.loads(file.read_text(encoding="utf-8"))
     return table if table.pop("fingerprint", None) == fingerprint else None
 
 

@@ -163,11 +163,18 @@ def _stored(file: Path, metric: str) -> dict[int, dict[str, Any]]:
     """Return the verdicts of a file; none where another metric chose them."""
     if not file.exists():
         return {}
-    table = tomllib.loads(file.read_text(encoding="utf-8"))
-    if table["metric"] != metric:
-        logger.warning("%s was chosen by %s, not %s; ignored", file, table["metric"], metric)
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        chosen_by, checkpoints = table["metric"], table["checkpoints"]
+    except (ValueError, KeyError) as error:
+        raise StageError(
+            f"{file}: expected the verdict of validate_checkpoints, found a damaged file ({error});"
+            " delete it and run validate_checkpoints again"
+        ) from error
+    if chosen_by != metric:
+        logger.warning("%s was chosen by %s, not %s; ignored", file, chosen_by, metric)
         return {}
-    return {int(number): verdict for number, verdict in table["checkpoints"].items()}
+    return {int(number): verdict for number, verdict in checkpoints.items()}
 
 
 def write_verdicts(context: Context, best_rows: Mapping[int, Mapping[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,12 @@ from instaseg.config.schema import Config
 from instaseg.errors import ConfigError, InstasegError, StageError
 from instaseg.io.text import write_text
 from instaseg.run import provenance
-from instaseg.run.experiment import Experiment, new_experiment, open_experiment
+from instaseg.run.experiment import (
+    Experiment,
+    latest_experiment,
+    new_experiment,
+    open_experiment,
+)
 from instaseg.run.lock import exclusive
 from instaseg.run.logs import log_to
 from instaseg.run.setups import (
@@ -90,6 +96,7 @@ def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
     """
     stages = expand(arguments.do)
     if arguments.experiment is None:
+        _check_new(stages, arguments.root.absolute())
         new_setup, files = _new_setup(arguments)
         setup: Setup | None = new_setup
         name = (new_setup.app, new_setup.name)
@@ -107,9 +114,7 @@ def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
         options=_options(arguments, config),
         workers=Workers(config.general.num_workers, arguments.scheduler),
     )
-    plan.check_artifacts(stages, experiment)
-    plan.check_network(stages, context)
-    plan.check_data(stages, context)
+    plan.check(stages, context)
     check_scheduler(context.workers)
     return Session(stages, context, arguments.comment, setup, new=arguments.experiment is None)
 
@@ -133,12 +138,13 @@ def execute(session: Session, command: Sequence[str], now: datetime) -> Iterator
     """
     context = session.context
     if [stage.name for stage in session.stages] == ["status"]:
+        session.started = True
         yield _run_stage(session.stages[0], context) or ""
         return
     with exclusive(context.experiment.lock_file):
-        session.started = True
         if session.new:
             _create(session)
+        session.started = True
         with log_to(context.experiment.log_file, context.config.general.logging):
             _record(session, command, now)
             logger.info("experiment %s", context.experiment.folder)
@@ -174,6 +180,24 @@ def _logged(stage: Stage, context: Context) -> str | None:
 def _run_stage(stage: Stage, context: Context) -> str | None:
     text: str | None = importlib.import_module(f"instaseg.stages.{stage.name}").run(context)
     return text
+
+
+def _check_new(stages: Sequence[Stage], root: Path) -> None:
+    """Check that a new experiment is of use to the stages, and can be made below `root`."""
+    if [stage.name for stage in stages] == ["status"]:
+        latest = latest_experiment(root)
+        hint = f" (the latest in {root} is {latest.name})" if latest else ""
+        raise ConfigError(
+            f"--do status: expected an experiment, found no -id; name its folder with -id{hint}"
+        )
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"--root {root}: expected a folder, {existing} is a file; choose another")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"--root {root}: cannot write in {existing}; change its permissions or choose another"
+            " --root"
+        )
 
 
 def _new_setup(arguments: argparse.Namespace) -> tuple[Setup, list[Path]]:
@@ -246,14 +270,41 @@ def _fixed(overrides: Sequence[str], config: Config) -> dict[str, Any]:
 
 
 def _create(session: Session) -> None:
-    """Make the experiment folder: code first, configuration last, which makes it one."""
+    """Make the experiment folder: code first, configuration last, which makes it one.
+
+    Raises
+    ------
+    InstasegError
+        If it cannot be written; nothing of it is left.
+    """
     experiment = session.context.experiment
-    if session.setup is not None:
-        for name in SETUP_CODE:
-            if (session.setup.folder / name).is_file():
-                experiment.setup_code.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(session.setup.folder / name, experiment.setup_code / name)
-    write_text(experiment.config_file, config_to_toml(session.context.config))
+    if experiment.config_file.exists():
+        raise ConfigError(
+            f"{experiment.folder}: another run has just made this experiment; start again"
+        )
+    try:
+        if session.setup is not None:
+            _copy_code(session.setup, experiment)
+        write_text(experiment.config_file, config_to_toml(session.context.config))
+    except (OSError, InstasegError) as error:
+        shutil.rmtree(experiment.folder, ignore_errors=True)
+        raise ConfigError(
+            f"--root: the experiment {experiment.folder} cannot be made ({_cause(error)}); free"
+            " space or choose another --root"
+        ) from error
+
+
+def _cause(error: OSError | InstasegError) -> str:
+    """Return what the file system said."""
+    first = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return str(getattr(first, "strerror", None) or first)
+
+
+def _copy_code(setup: Setup, experiment: Experiment) -> None:
+    for name in SETUP_CODE:
+        if (setup.folder / name).is_file():
+            experiment.setup_code.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(setup.folder / name, experiment.setup_code / name)
 
 
 def _record(session: Session, command: Sequence[str], now: datetime) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from instaseg.errors import InstasegError
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.evaluate import is_evaluated
 from instaseg.stages.label import instances_fingerprint
 from instaseg.stages.labelling import INSTANCES, REPAIRED, stored_fingerprint
 from instaseg.stages.postprocess import instances_path, repaired_fingerprint
@@ -64,9 +65,6 @@ def _checks(
     """Return, by stage, whether the sample of a number is done."""
     samples = dataset.samples
     paths = [instances_path(context, dataset, sample, selection) for sample in samples]
-    folder = context.experiment.evaluated(
-        dataset.name, selection.checkpoint, selection.parameters.name
-    )
     return [
         ("predict", lambda i: is_predicted(context, dataset, samples[i], selection.checkpoint)),
         (
@@ -83,7 +81,7 @@ def _checks(
                 == repaired_fingerprint(context, samples[i], selection)
             ),
         ),
-        ("evaluate", lambda i: (folder / f"{samples[i].name}.toml").exists()),
+        ("evaluate", lambda i: is_evaluated(context, dataset, samples[i], selection)),
     ]
 
 

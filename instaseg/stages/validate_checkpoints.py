@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instaseg.errors import CheckpointError
+from instaseg.metrics.config import direction
 from instaseg.stages.context import Context
 from instaseg.stages.selection import best_file, last_checkpoint, write_verdicts
 from instaseg.stages.tables import text_table, write_table
@@ -61,7 +62,8 @@ def validate(context: Context, checkpoints: Sequence[int]) -> str:
 def _shown(context: Context, rows: Sequence[Row]) -> list[Row]:
     """Return the columns a terminal has room for, the best 20 rows first."""
     metric = context.config.evaluation.metric
-    first = sorted(rows, key=lambda row: row[metric], reverse=True)[:20]
+    higher = direction(metric) == "higher"
+    first = sorted(rows, key=lambda row: row[metric], reverse=higher)[:20]
     return [
         {"checkpoint": r["checkpoint"], "parameters": r["parameters"], metric: r[metric]}
         for r in first

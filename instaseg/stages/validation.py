@@ -55,7 +55,9 @@ def score_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]) 
         checkpoint, then in the order of the sweep.
     """
     require_labels(dataset)
-    sets = [context.parameters(v) for v in combinations(context.config.validation)]
+    all_sets = (context.parameters(values) for values in combinations(context.config.validation))
+    # A value that the command line fixes makes sets equal that differ in it alone.
+    sets = list({parameters.name: parameters for parameters in all_sets}.values())
     jobs: list[_Job] = []
     for checkpoint in checkpoints:
         jobs += [

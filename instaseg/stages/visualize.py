@@ -19,6 +19,7 @@ from instaseg.report.html import Page, Picture, report_html
 from instaseg.report.overlays import overlay_figure, prediction_figure
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.evaluate import (
+    average_row,
     baseline_scores,
     finished_key,
     method_scores,
@@ -27,7 +28,7 @@ from instaseg.stages.evaluate import (
 )
 from instaseg.stages.postprocess import instances_path, require_instances
 from instaseg.stages.scoring import Scores
-from instaseg.stages.selection import Selection, select
+from instaseg.stages.selection import Selection, best_file, select
 from instaseg.training.logs import read_log
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def run(context: Context) -> str:
             f"Checkpoint {selection.checkpoint}, parameters {selection.parameters.name},"
             f" {len(dataset.samples)} samples of {dataset.name}.",
         ),
-        scores=[score_row(name, of_all, settings) for name, of_all in methods.items()],
+        scores=[average_row(name, of_all, settings) for name, of_all in methods.items()],
         curves=_curves(context, selection, methods),
-        samples=[score_row(name, {name: of_one}, settings) for name, of_one in scores.items()],
+        samples=[score_row(name, of_one, settings) for name, of_one in scores.items()],
         overlays=_overlays(context, dataset, selection, scores),
         links=_links(context),
         provenance=_provenance(context.experiment.provenance_file),
@@ -138,7 +139,7 @@ def _links(context: Context) -> dict[str, str]:
         "provenance": experiment.provenance_file,
         "network": experiment.network_folder / "network.txt",
         "training log": experiment.train_folder / "logs" / "log.csv",
-        "validation": experiment.validation_results("val"),
+        "validation": experiment.validation_results(best_file(context).parent.name),
         "messages": experiment.log_file,
     }
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -32,14 +33,21 @@ class TrainingLog:
         self._iteration = iteration
         self._file: TextIO | None = None
         self._columns: list[str] = []
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._in_thread
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._tensorboard = SummaryWriter(folder, purge_step=iteration + 1)
         except OSError as error:
             raise StageError(self._cannot_write(error)) from error
-        self._tensorboard = SummaryWriter(folder, purge_step=iteration + 1)
 
     def __enter__(self) -> Self:
         return self
+
+    def _in_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """Show no traceback when TensorBoard's thread finds the disk full: it tells its caller."""
+        if not issubclass(failure.exc_type, OSError):
+            self._excepthook(failure)
 
     def __exit__(
         self,
@@ -47,9 +55,16 @@ class TrainingLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._tensorboard.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+            self._tensorboard.close()
+        except OSError as full:
+            # The hook stays: the thread may be about to end, later than its caller was told.
+            if error is None:
+                raise StageError(self._cannot_write(full)) from full
+        else:
+            threading.excepthook = self._excepthook
 
     def write(self, row: Mapping[str, float], columns: Mapping[str, float]) -> None:
         """Append a row.
@@ -72,11 +87,11 @@ class TrainingLog:
             text = ",".join(_text(row.get(name)) for name in self._columns)
             self._file.write(text + "\n")
             self._file.flush()
+            for name, value in row.items():
+                if name != "iteration":
+                    self._tensorboard.add_scalar(name, value, int(row["iteration"]))
         except OSError as error:
             raise StageError(self._cannot_write(error)) from error
-        for name, value in row.items():
-            if name != "iteration":
-                self._tensorboard.add_scalar(name, value, int(row["iteration"]))
 
     def _open(self, columns: list[str]) -> TextIO:
         """Write the header and the earlier rows that still hold; return the file for more."""

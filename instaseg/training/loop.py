@@ -372,7 +372,8 @@ class _Loop:
 
     def _stop(self) -> None:
         self._save()
-        logger.info("training interrupted; iteration %d is saved", self._trainer.iteration)
+        if self._trainer.iteration:
+            logger.info("training interrupted; iteration %d is saved", self._trainer.iteration)
         raise KeyboardInterrupt
 
 

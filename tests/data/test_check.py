@@ -80,7 +80,7 @@ FAULTS = [
 def test_faults(tmp_path, arrays, message):
     fault = fault_of(write_pair(tmp_path, **arrays))
     assert message in fault
-    assert "1 faults in 1 samples" in fault
+    assert "1 fault in 1 sample:" in fault
 
 
 def test_colour_picture_as_labels(tmp_path):

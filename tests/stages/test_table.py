@@ -35,7 +35,9 @@ def test_all_validates_checkpoints():
 
 
 def test_an_unknown_word_gets_the_list_and_the_nearest():
-    with pytest.raises(ConfigError, match=r'unknown stage "eval" \(did you mean evaluate\?\); stages: mknet, train'):
+    with pytest.raises(
+        ConfigError, match=r'unknown stage "eval" \(did you mean evaluate\?\); stages: mknet, train'
+    ):
         expand(["eval"])
 
 
@@ -61,7 +63,9 @@ def test_readme_shows_the_table_of_stages():
 
 def test_what_a_stage_reads_must_exist_or_be_written_before(tmp_path):
     experiment = Experiment(tmp_path)
-    with pytest.raises(ConfigError, match=r"--do label: expected a prediction .* run predict before it"):
+    with pytest.raises(
+        ConfigError, match=r"--do label: expected a prediction .* run predict before it"
+    ):
         check_artifacts(expand(["label"]), experiment)
     check_artifacts(expand(["train", "predict", "label"]), experiment)
     (tmp_path / "test" / "predicted" / "10" / "a.zarr").mkdir(parents=True)

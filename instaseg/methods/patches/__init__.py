@@ -1,4 +1,4 @@
-"""Patches: every voxel predicts which voxels around it share its instance; assembly makes instances.
+"""Patches: every voxel predicts which voxels around it share its instance.
 
 Names are loaded when they are first used: importing this package, or its ``config``, is cheap.
 """
@@ -24,6 +24,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -92,8 +92,8 @@ def rank_patches(
     ----------
     affinities : (K, [z,] y, x) float32, float16 or uint8 (0...255)
         Probability that the voxel at an offset (raster order) has the instance of the centre.
-    foreground : ([z,] y, x) bool
-        Foreground; of other arrays, what is not 0... see Raises.
+    foreground : ([z,] y, x) bool, integer or float
+        Foreground; not 0 of integers, above 0.5 of probabilities.
     patch_shape : sequence of int
         Odd sides of the patch in voxels; ``K`` is their product.
     patch_threshold : float
@@ -120,9 +120,9 @@ def rank_patches(
     Specification, section 3, steps 1 and 2, with normalised votes and their mean.
     """
     settings = LabelSettings(patch_threshold=patch_threshold, background=background)
-    inputs = _check(affinities, foreground, patch_shape, overlap)
-    volume = _volume(inputs, settings)
-    scores = _scores(volume, _consensus(volume, settings), settings)
+    inputs = check_inputs(affinities, foreground, patch_shape, overlap)
+    volume = prepare(inputs, settings)
+    scores = score(volume, vote(volume, settings), settings)
     return scores[0] if inputs.ndim == 2 else scores
 
 
@@ -191,7 +191,7 @@ def sweep(
     ------
     ([z,] y, x) int32, or (n, [z,] y, x) int32
     """
-    inputs = _check(affinities, foreground, patch_shape, overlap)
+    inputs = check_inputs(affinities, foreground, patch_shape, overlap)
     waiting: dict[int, NDArray[np.int32]] = {}
     turn = 0
     for position, labels in _grouped(inputs, settings):
@@ -223,7 +223,7 @@ def _grouped(
     inputs: Inputs, settings: Sequence[LabelSettings]
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
     for same_foreground in _groups(list(enumerate(settings)), FOREGROUND):
-        volume, box = _cropped(_volume(inputs, same_foreground[0][1]), same_foreground[0][1])
+        volume, box = _cropped(prepare(inputs, same_foreground[0][1]), same_foreground[0][1])
         for same_consensus in _groups(same_foreground, CONSENSUS):
             for position, labels in _with_consensus(volume, same_consensus):
                 yield position, _restored(labels, box, inputs)
@@ -232,25 +232,21 @@ def _grouped(
 def _with_consensus(
     volume: Volume, settings: list[Indexed]
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    votes = _consensus(volume, settings[0][1])
+    votes = vote(volume, settings[0][1])
     for same_ranking in _groups(settings, RANKING):
-        scores = _scores(volume, votes, same_ranking[0][1])
+        scores = score(volume, votes, same_ranking[0][1])
         for same_selection in _groups(same_ranking, SELECTION):
             one = same_selection[0][1]
-            positions = _select(volume, scores, one)
-            claimed = bits.gather_bits(
-                volume.inputs.affinities,
-                positions,
-                window=votes.window,
-                threshold=one.patch_threshold,
-            )
+            positions = select(volume, scores, one)
+            claimed = _claimed(volume, positions, one)
             for same_graph in _groups(same_selection, GRAPH):
                 graph = _graph(votes, claimed, positions, same_graph[0][1])
                 for position, chosen in same_graph:
                     yield position, _paint(volume, graph, claimed, positions, chosen)
 
 
-def _volume(inputs: Inputs, settings: LabelSettings) -> Volume:
+def prepare(inputs: Inputs, settings: LabelSettings) -> Volume:
+    """Return the volume whose foreground the settings ask for."""
     foreground = inputs.foreground
     if foreground.dtype != np.bool_:
         foreground = foreground > np.float32(settings.fg_threshold)
@@ -263,7 +259,7 @@ def _volume(inputs: Inputs, settings: LabelSettings) -> Volume:
 
 def _without_small(foreground: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
     """Return the foreground without components (faces, edges and corners) below `least` voxels."""
-    import cc3d  # noqa: PLC0415
+    import cc3d
 
     components = cc3d.connected_components(foreground, connectivity=26)
     large = np.bincount(components.ravel()) >= least
@@ -277,7 +273,8 @@ def _rule(settings: LabelSettings) -> VoteRule:
     )
 
 
-def _consensus(volume: Volume, settings: LabelSettings) -> Consensus:
+def vote(volume: Volume, settings: LabelSettings) -> Consensus:
+    """Return the consensus of the volume's patches (step 1)."""
     return consensus(
         volume.inputs.affinities,
         volume.visible,
@@ -287,7 +284,8 @@ def _consensus(volume: Volume, settings: LabelSettings) -> Consensus:
     )
 
 
-def _scores(volume: Volume, votes: Consensus, settings: LabelSettings) -> NDArray[np.float32]:
+def score(volume: Volume, votes: Consensus, settings: LabelSettings) -> NDArray[np.float32]:
+    """Return the score ``(z, y, x)`` of every patch (step 2)."""
     return rank(
         volume.inputs.affinities,
         votes,
@@ -297,10 +295,10 @@ def _scores(volume: Volume, votes: Consensus, settings: LabelSettings) -> NDArra
     )
 
 
-def _select(
+def select(
     volume: Volume, scores: NDArray[np.float32], settings: LabelSettings
 ) -> NDArray[np.int64]:
-    """Return the centres ``(n, 3)`` of the selected patches, in the order of selection."""
+    """Return the centres ``(n, 3)`` of the selected patches, best first (steps 3 and 4)."""
     patch = volume.inputs.window
     candidates = volume.centres & volume.visible
     if settings.score_threshold is not None:
@@ -320,7 +318,7 @@ def _select(
 
 def _skeleton(volume: Volume) -> NDArray[np.bool_]:
     """Return the foreground's skeleton (2-D thinning in 2-D, Lee's in 3-D) without overlap."""
-    from skimage.morphology import skeletonize  # noqa: PLC0415
+    from skimage.morphology import skeletonize
 
     foreground = volume.foreground
     thin = skeletonize(foreground[0])[None] if volume.inputs.ndim == 2 else skeletonize(foreground)
@@ -357,6 +355,24 @@ def _paint(
     )
 
 
+def join(
+    volume: Volume, votes: Consensus, positions: NDArray[np.int64], settings: LabelSettings
+) -> NDArray[np.int32]:
+    """Return the instances ``([n,] z, y, x)`` that the selected patches form (steps 5 and 6)."""
+    claimed = _claimed(volume, positions, settings)
+    graph = _graph(votes, claimed, positions, settings)
+    return _paint(volume, graph, claimed, positions, settings)
+
+
+def _claimed(
+    volume: Volume, positions: NDArray[np.int64], settings: LabelSettings
+) -> NDArray[np.uint64]:
+    """Return the voxels that the selected patches claim, as bits."""
+    inputs = volume.inputs
+    threshold = settings.patch_threshold
+    return bits.gather_bits(inputs.affinities, positions, window=inputs.window, threshold=threshold)
+
+
 def _cropped(volume: Volume, settings: LabelSettings) -> tuple[Volume, tuple[slice, ...] | None]:
     """Return the volume cut to the foreground and the reach of a patch, and where that was."""
     if settings.region == "whole" or not volume.foreground.any():
@@ -386,12 +402,13 @@ def _restored(
     """Put labels of a cut volume back in place and drop the z axis of 2-D data."""
     if box is not None:
         full = np.zeros((*labels.shape[:-3], *inputs.foreground.shape), dtype=labels.dtype)
-        full[(..., *box)] = labels
+        index: tuple[Any, ...] = (..., *box)
+        full[index] = labels
         labels = full
     return labels[..., 0, :, :] if inputs.ndim == 2 else labels
 
 
-def _check(
+def check_inputs(
     affinities: NDArray[Any],
     foreground: NDArray[Any] | None,
     patch_shape: Sequence[int],
@@ -401,15 +418,15 @@ def _check(
     affinities = np.asarray(affinities)
     if affinities.ndim not in (3, 4):
         raise DataError(
-            f"affinities must be (K, y, x) or (K, z, y, x); got shape {affinities.shape}: put the patch's "
-            "voxels first"
+            f"affinities must be (K, y, x) or (K, z, y, x); got shape {affinities.shape}: put the "
+            "patch's voxels first"
         )
     ndim = affinities.ndim - 1
     patch = window(drop_flat_axis(patch_shape, ndim))
     if ndim == 2 and patch.shape[0] > 1:
         raise DataError(
-            f"patch_shape {tuple(patch_shape)} is 3-D but affinities are 2-D, shape {affinities.shape}: give "
-            "two sides"
+            f"patch_shape {tuple(patch_shape)} is 3-D but affinities are 2-D, shape "
+            f"{affinities.shape}: give two sides"
         )
     if affinities.shape[0] != patch.size:
         raise DataError(
@@ -420,7 +437,8 @@ def _check(
         affinities = affinities.astype(np.float32)
     if affinities.dtype not in (np.float32, np.float16, np.uint8):
         raise DataError(
-            f"affinities must be float32, float16 or uint8 (0...255); got {affinities.dtype}: convert them"
+            f"affinities must be float32, float16 or uint8 (0...255); got {affinities.dtype}: "
+            "convert them"
         )
     if foreground is None:
         foreground = affinities[patch.size // 2]
@@ -437,10 +455,11 @@ def _fitting(name: str, mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[A
     mask = np.asarray(mask)
     if mask.shape != shape:
         raise DataError(
-            f"{name} must have the affinities' spatial shape {shape}; got {mask.shape}: crop or pad it"
+            f"{name} must have the affinities' spatial shape {shape}; got {mask.shape}: crop or "
+            "pad it"
         )
     if mask.dtype.kind in "iu":
-        return mask != 0
+        return np.asarray(mask != 0)
     if mask.dtype.kind == "f" and not np.isfinite(mask).all():
         raise DataError(f"{name} must be finite; it holds NaN or infinity: check the prediction")
     return mask

@@ -51,18 +51,10 @@ def patch_bits(
     number = np.cumsum(centres, dtype=np.int64).reshape(centres.shape) - 1
     out = np.zeros((int(np.count_nonzero(centres)), words_of(window)), dtype=np.uint64)
     tile = (1, 8, centres.shape[2])
+    px, limit = window.shape[2], np.float32(threshold)
     for chunk, work in tiles(affinities, centres, radius=(0, 0, 0), tile=tile):
-        _pack(
-            chunk,
-            work.origin,
-            work.boxes,
-            work.first,
-            centres,
-            number,
-            window.shape[2],
-            np.float32(threshold),
-            out,
-        )
+        shape, origin = chunk.shape[1:], work.origin
+        _pack(chunk.reshape(-1), shape, origin, work.boxes, centres, number, px, limit, out)
     return out
 
 
@@ -101,26 +93,59 @@ def lines(window: Window) -> NDArray[np.int64]:
     return np.array(list(iterate_lines(window)), dtype=np.int64)
 
 
-@nb.njit(cache=True, nogil=True, parallel=True)
-def _pack(chunk, origin, boxes, first, centres, number, px, threshold, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@nb.njit(cache=True, nogil=True)
+def _pack_line(
+    values: Any, at: int, plane: int, px: int, centres: Any, threshold: Any, out: Any
+) -> None:
+    """Pack the patches centred in one line, which begins at `at` in a plane of `values`.
+
+    `out` gets the patches of the line's centres one after the other.
+    """
+    width = np.uint64(centres.size)
+    words = np.zeros(centres.size, np.uint64)
     per_line = (px + 63) // 64
+    for k in range(values.size // plane):
+        begin = np.uint64(k * plane + at)
+        bit = np.uint64(k % px % 64)
+        for x in range(width):
+            words[x] |= np.uint64(values[begin + x] > threshold) << bit
+        if bit == 63 or k % px == px - 1:
+            n = 0
+            for x in range(centres.size):
+                if centres[x]:
+                    out[n, (k // px) * per_line + k % px // 64] = words[x]
+                    n += 1
+                words[x] = 0
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def _pack(
+    values: Any,
+    shape: Any,
+    origin: Any,
+    boxes: Any,
+    centres: Any,
+    number: Any,
+    px: int,
+    threshold: Any,
+    out: Any,
+) -> None:
     for i in nb.prange(boxes.shape[0]):
-        box = boxes[i]
-        for z in range(box[0, 0], box[1, 0]):
-            for y in range(box[0, 1], box[1, 1]):
-                for k in range(chunk.shape[0]):
-                    word = (k // px) * per_line + (k % px) // 64
-                    bit = np.uint64(1) << np.uint64((k % px) % 64)
-                    for x in range(box[0, 2], box[1, 2]):
-                        if (
-                            centres[z, y, x]
-                            and chunk[k, z - origin[0], y - origin[1], x - origin[2]] > threshold
-                        ):
-                            out[number[z, y, x], word] |= bit
+        z0, y0, x0 = boxes[i, 0]
+        z1, y1, x1 = boxes[i, 1]
+        for z in range(z0, z1):
+            for y in range(y0, y1):
+                line = centres[z, y, x0:x1]
+                if not line.any():
+                    continue
+                at = ((z - origin[0]) * shape[1] + y - origin[1]) * shape[2] + x0 - origin[2]
+                first = number[z, y, x0] if line[0] else number[z, y, x0] + 1
+                plane = shape[0] * shape[1] * shape[2]
+                _pack_line(values, at, plane, px, line, threshold, out[first:])
 
 
 @nb.njit(cache=True, nogil=True)
-def _pack_rows(patches, px, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _pack_rows(patches: Any, px: int, out: Any) -> None:
     per_line = (px + 63) // 64
     for n in range(patches.shape[0]):
         for k in range(patches.shape[1]):
@@ -131,8 +156,8 @@ def _pack_rows(patches, px, out):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @nb.njit(cache=True, nogil=True)
-def popcount(v):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Return the number of set bits of a uint64 (compiled to one instruction where there is one)."""
+def popcount(v: Any) -> Any:
+    """Return the number of set bits of a uint64; compilers know this as one instruction."""
     v = v - ((v >> np.uint64(1)) & np.uint64(0x5555555555555555))
     v = (v & np.uint64(0x3333333333333333)) + ((v >> np.uint64(2)) & np.uint64(0x3333333333333333))
     v = (v + (v >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -140,7 +165,7 @@ def popcount(v):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 
 @nb.njit(cache=True, nogil=True)
-def covered(bits, corner, words, mask):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def covered(bits: Any, corner: Any, words: Any, mask: Any) -> int:
     """Return how many voxels of the packed `mask` a patch at `corner` claims."""
     total = 0
     for w in range(bits.size):
@@ -156,7 +181,7 @@ def covered(bits, corner, words, mask):  # type: ignore[no-untyped-def]  # noqa:
 
 
 @nb.njit(cache=True, nogil=True)
-def clear(bits, corner, words, mask):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def clear(bits: Any, corner: Any, words: Any, mask: Any) -> None:
     """Take the voxels a patch at `corner` claims out of the packed `mask`."""
     for w in range(bits.size):
         if bits[w] == 0:

@@ -1,4 +1,4 @@
-"""Tables ``[method]`` and ``[vote_instances]`` of the method ``patches``, and what older keys became."""
+"""Tables ``[method]`` and ``[vote_instances]`` of the method ``patches``, and removed keys."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class PatchesSettings(Table):
     """Name of the method."""
 
     patch_shape: Shape
-    """Sides of a patch in voxels, odd: a voxel predicts which voxels of this box share its instance."""
+    """Odd sides of a patch in voxels: a voxel predicts which voxels of it share its instance."""
 
     foreground: Literal["head", "centre"] = "head"
     """Where the foreground comes from: a head of its own, or the patch's centre channel."""
 
     border: Literal["mirror", "cut"] = "mirror"
-    """Mirror the image beyond its border so that edge instances are whole, or drop patches that cross it."""
+    """Mirror the image beyond its border, so that edge instances are whole, or lose them."""
 
     fg_weight: float = Field(default=1.0, ge=0)
     """Weight of the foreground's cross entropy in the loss."""
@@ -53,10 +53,10 @@ class LabelSettings(Table):
     """``[vote_instances]``: how predicted patches become instances."""
 
     patch_threshold: float = Field(default=0.5, ge=0, lt=1)
-    """Probability above which a voxel belongs to a patch; higher values vote less and split more."""
+    """Probability above which a voxel belongs to a patch; higher values split more."""
 
     fc_threshold: float = Field(default=0.5, ge=0, le=1)
-    """Probability above which a selected patch covers a voxel; higher values select more patches."""
+    """Probability above which a patch covers a voxel; higher values select more patches."""
 
     fg_threshold: float = Field(default=0.5, ge=0, le=1)
     """Foreground probability above which a voxel is foreground."""
@@ -107,7 +107,7 @@ class LabelSettings(Table):
     """Foreground components of fewer voxels are ignored; 0 keeps all."""
 
     region: Literal["whole", "bounding_box"] = "whole"
-    """Work on the whole array or on the bounding box of its foreground: same result, less memory."""
+    """Work on the whole array or on its foreground's bounding box: same result, less memory."""
 
 
 REMOVED_KEYS: dict[str, str] = {
@@ -115,7 +115,7 @@ REMOVED_KEYS: dict[str, str] = {
     "blockwise": "removed: the runner decides by the size of the sample; results are the same",
     "chunksize": "removed from [vote_instances]: assembly tiles the volume by itself",
     "mws": 'use partition = "mutex" (true) or partition = "components" (false)',
-    "includeSinglePatchCCS": 'use single_patches = "keep" (true) or single_patches = "drop" (false)',
+    "includeSinglePatchCCS": 'use single_patches = "keep" (true) or "drop" (false)',
     "select_patches_for_sparse_data": 'use cover = "sparse" (true) or cover = "dense" (false)',
     "removeIntersection": (
         "removed: voxels of more than one instance are left out wherever the setup predicts them"
@@ -141,8 +141,8 @@ REMOVED_KEYS: dict[str, str] = {
     "only_bb": 'use region = "bounding_box" (true) or region = "whole" (false)',
     "pad_with_ps": 'use method.border = "mirror"',
     "ignore_small_comps": "use ignore_small_components, in voxels",
-    "skeletonize_foreground": 'use cover_mask = "skeleton" (true) or cover_mask = "foreground" (false)',
-    "numinst_threshs": "removed: a voxel's number of instances is the count head's most probable class",
+    "skeletonize_foreground": 'use cover_mask = "skeleton" (true) or "foreground" (false)',
+    "numinst_threshs": "removed: the count head's most probable class is a voxel's number",
     "fg_thresh_vi": "use fg_threshold",
     "score_threshold_vi": "use score_threshold",
     "sample": "use the command line's --sample",
@@ -169,4 +169,4 @@ REMOVED_KEYS: dict[str, str] = {
     "store_iou": "removed",
     "crop_z_s": "use the command line's --sample on a cropped sample",
 }
-"""PatchPerPix's keys of ``[vote_instances]`` that are gone, and a sentence on what replaces each."""
+"""PatchPerPix's keys of ``[vote_instances]`` that are gone, and what replaces each."""

@@ -40,7 +40,7 @@ GROUP = 8
 """Voxels of a line that are summed together."""
 
 
-RUNS = 96
+RUNS = 32
 """Patches that are added to a voxel's row in one go, about; whole lines of patches."""
 
 
@@ -171,11 +171,9 @@ def consensus(
 
 
 def tile_shape(window: Window) -> tuple[int, int, int]:
-    """Return the tile to sum: as large against the patch as buffers of some ten megabytes allow."""
+    """Return the tile to sum: long lines suit the reading, buffers are tens of megabytes."""
     z, y, x = window.shape
-    if z == 1:
-        return 1, max(32, 2 * y), max(32, 5 * x // 2)
-    return max(8, z), max(8, y), max(16, 2 * x)
+    return (1, 32, 128) if z == 1 else (max(8, z), max(8, y), max(16, 2 * x))
 
 
 class Layout(NamedTuple):
@@ -191,7 +189,7 @@ class Layout(NamedTuple):
 
 
 def layout(window: Window) -> Layout:
-    """Return the numbers of a window; `stride` is the length of a laid-out patch, zeros included."""
+    """Return a window's numbers; `stride` is the length of a laid-out patch, zeros included."""
     rz, ry, rx = window.radius
     sz, sy, _ = window.strides
     stride = window.length + window.shape[2] + PAD
@@ -226,8 +224,8 @@ def check_probabilities(bad: int) -> None:
     """
     if bad:
         raise DataError(
-            f"affinities must be probabilities between 0 and 1; {bad} read values are not (NaN or out of "
-            "range): check the prediction, or apply the sigmoid first"
+            f"affinities must be probabilities between 0 and 1; {bad} values are not (NaN or out "
+            "of range): check the prediction, or apply the sigmoid first"
         )
 
 
@@ -324,16 +322,20 @@ def _lay_out(source: Any, box: Any, centres: Any, stride: int, buffers: Any) -> 
 def _add_runs(base: Any, runs: Any, d: Any, e: Any, sums: Any) -> None:
     """Add runs of patches to the row of votes that begins at `base`.
 
-    `runs` holds, for patches that call the voxel their own and for those that do not, where the
-    runs begin, their lengths (ascending), their weights and their number.
+    `runs` holds where the runs begin, their lengths and weights: from the front, by ascending
+    length, those of patches that call the voxel their own; from the back those of patches that do
+    not. ``held`` is where the first end and the last begin.
     """
     acc, mine, other = sums[0], sums[1], sums[2]
-    at, length, weight, at_other, length_other, weight_other, held = runs
+    at, length, weight, held = runs
     own = 0
-    foreign = 0
-    n = max(length[held[0] - 1] if held[0] else 0, length_other[held[1] - 1] if held[1] else 0)
+    last = at.size
+    longest_own = length[held[0] - 1] if held[0] > 0 else 0
+    longest_foreign = length[held[1]] if held[1] < last else 0
+    n = np.uint64(max(longest_own, longest_foreign))
+    foreign = last
     i = np.uint64(0)
-    while i < np.uint64(n):
+    while i < n:
         here = base + i
         low = simd.load(acc, here)
         high = simd.load(acc, here + simd.HALF)
@@ -347,12 +349,12 @@ def _add_runs(base: Any, runs: Any, d: Any, e: Any, sums: Any) -> None:
             number = simd.plus(number, simd.load(e, o))
         simd.store(mine, here, number)
         number = simd.load(other, here)
-        while foreign < held[1] and np.uint64(length_other[foreign]) <= i:
-            foreign += 1
-        for j in range(foreign, held[1]):
-            o = at_other[j] + i
-            low = simd.fused(weight_other[j], simd.positive(simd.load(d, o)), low)
-            high = simd.fused(weight_other[j], simd.positive(simd.load(d, o + simd.HALF)), high)
+        while foreign > held[1] and np.uint64(length[foreign - 1]) <= i:
+            foreign -= 1
+        for j in range(held[1], foreign):
+            o = at[j] + i
+            low = simd.fused(weight[j], simd.positive(simd.load(d, o)), low)
+            high = simd.fused(weight[j], simd.positive(simd.load(d, o + simd.HALF)), high)
             number = simd.plus(number, simd.load(e, o))
         simd.store(other, here, number)
         simd.store(acc, here, low)
@@ -399,7 +401,7 @@ def _list_runs(
 
     `f` is the flat position of the voxel in a patch centred at ``x = 0`` of the line.
     """
-    at, length, weight, at_other, length_other, weight_other, held = runs
+    at, length, weight, held = runs
     left = max(x - patch.rx, reach[0, 2])
     right = min(x + patch.rx + 1, reach[1, 2])
     c = before[line, left - reach[0, 2]]
@@ -412,14 +414,12 @@ def _list_runs(
         o = np.uint64(c * patch.stride + f - cx)
         v = d[o]
         n = patch.length - (f - cx)
-        at[own] = o
-        length[own] = n
-        weight[own] = v
-        at_other[foreign] = o
-        length_other[foreign] = n
-        weight_other[foreign] = v
+        slot = own if v > 0 else foreign - 1
+        at[slot] = o
+        length[slot] = n
+        weight[slot] = v
         own += following > c and v > 0
-        foreign += following > c and v < 0
+        foreign -= following > c and v < 0
         c = following
     held[0] = own
     held[1] = foreign
@@ -436,6 +436,8 @@ def _gather(
     """
     d, e, before = laid_out
     acc, mine, other, agree, disagree, runs = sums
+    held = runs[3]
+    last = runs[0].size
     acc[:] = 0
     agree[:] = 0
     disagree[:] = 0
@@ -453,7 +455,8 @@ def _gather(
             votes = 0
         votes += (end - begin) * px
         for g in range(m):
-            runs[6][:] = 0
+            held[0] = 0
+            held[1] = last
             for i in range(begin, end):
                 cz = front + i // height
                 cy = bottom + i % height
@@ -507,9 +510,6 @@ def _work(boxes: Any, patch: Any, source: Any, centres: Any, rows: Any) -> int:
             np.empty(most_runs, np.uint64),
             np.empty(most_runs, np.int64),
             np.empty(most_runs, np.float32),
-            np.empty(most_runs, np.uint64),
-            np.empty(most_runs, np.int64),
-            np.empty(most_runs, np.float32),
             np.zeros(2, np.int64),
         ),
     )
@@ -532,4 +532,4 @@ def _consensus(boxes: Any, first: Any, patch: Any, source: Any, centres: Any, ro
     for worker in nb.prange(first.size - 1):
         mine = boxes[first[worker] : first[worker + 1]]
         bad[worker] = _work(mine, patch, source, centres, rows)
-    return bad.sum()
+    return int(bad.sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numba as nb
 import numpy as np
@@ -12,7 +12,7 @@ from instaseg.methods.patches import bits
 from instaseg.methods.patches.offsets import Window
 
 PASSES = (500, 100, 50, 10, 0)
-"""New voxels asked for in the passes over dense objects; those of at least half a patch are left out."""
+"""New voxels asked for in the passes over dense objects, where less than half a patch."""
 
 
 def passes(cover: Literal["dense", "sparse"], patch_size: int) -> tuple[int, ...]:
@@ -63,7 +63,9 @@ def cover(
 
 
 @nb.njit(cache=True, nogil=True)
-def _walk(order, patches, corners, words, mask, least, picked):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _walk(
+    order: Any, patches: Any, corners: Any, words: Any, mask: Any, least: Any, picked: Any
+) -> int:
     # what a patch would add only shrinks: an old count bounds the new one from above
     bound = np.full(order.size, np.iinfo(np.int64).max)
     n = 0

@@ -19,11 +19,12 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def patch_of(affinities: NDArray[Any], centre: Sequence[int], patch_shape: Sequence[int]) -> Floats:
+def patch_of(affinities: NDArray[Any], centre: Any, patch_shape: Sequence[int]) -> Floats:
     """Return ``A_c`` on the whole volume, NaN outside the patch (which lies inside the volume)."""
     out = np.full(affinities.shape[1:], np.nan)
     box = tuple(slice(c - n // 2, c + n // 2 + 1) for c, n in zip(centre, patch_shape, strict=True))
-    out[box] = affinities[(slice(None), *centre)].reshape(patch_shape)
+    index: tuple[Any, ...] = (slice(None), *centre)
+    out[box] = affinities[index].reshape(patch_shape)
     return out
 
 
@@ -143,7 +144,8 @@ def patch_graph(
 ) -> dict[tuple[int, int], float]:
     """Return the affinity of each pair of selected patches; `patches` hold visible voxels only."""
     place = np.argwhere(np.ones(patches[0].shape, dtype=bool)) if patches else np.zeros((0, 3))
-    reach = (np.abs(place[:, None] - place[None]) < np.array(patch_shape)).all(axis=2)
+    near = np.abs(place[:, None] - place[None]) < np.array(patch_shape)
+    reach: Mask = np.asarray(near.all(axis=2))
     np.fill_diagonal(reach, False)
     edges = {}
     for i in range(len(patches)):
@@ -163,7 +165,7 @@ def patch_graph(
 def partition(
     nodes: int, edges: dict[tuple[int, int], float], settings: LabelSettings
 ) -> list[int]:
-    """Return the instance of each patch, from 1 in the order of their first patch; 0 where dropped."""
+    """Return each patch's instance, from 1 in the order of their first patch; 0 where dropped."""
     group = list(range(nodes))
     forbidden: set[tuple[int, int]] = set()
     for (i, j), affinity in sorted(edges.items(), key=lambda e: (-abs(e[1]), e[0])):
@@ -183,7 +185,7 @@ def partition(
 def paint(
     instances: Sequence[int], patches: Sequence[Mask], shape: Sequence[int], settings: LabelSettings
 ) -> NDArray[np.int32]:
-    """Return the unions of patches as labels, see :func:`instaseg.methods.patches.painting.paint`."""
+    """Return the unions of patches as labels, as :func:`.painting.paint` describes."""
     count = max(instances, default=0)
     unions = np.zeros((count, *shape), dtype=bool)
     for instance, patch in zip(instances, patches, strict=True):

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from instaseg.errors import DataError
 
-
 LONGEST = 255
 """Longest side of a patch: the votes of one line of patches are counted in bytes."""
 
@@ -73,7 +72,8 @@ class Window:
 
     def flat(self) -> NDArray[np.int64]:
         """Return ``(K,)`` flat positions of the patch's voxels, in raster order."""
-        return (self.offsets() + np.array(self.radius)) @ np.array(self.strides, dtype=np.int64)
+        strides = np.array(self.strides, dtype=np.int64)
+        return np.asarray((self.offsets() + np.array(self.radius)) @ strides, dtype=np.int64)
 
     def pair(self, offset: Sequence[int]) -> int:
         """Return the number of the pair ``(p, p + offset)``; negative where `p` comes second."""
@@ -104,12 +104,12 @@ def window(patch_shape: Sequence[int]) -> Window:
 
 
 def lift(array: NDArray[Any], ndim: int) -> NDArray[Any]:
-    """Return a view of `array` with a z axis of length one before its spatial axes if `ndim` is 2."""
+    """Return a view of `array` with a z axis of length one before y and x if `ndim` is 2."""
     return np.expand_dims(array, -3) if ndim == 2 else array
 
 
 def drop_flat_axis(patch_shape: Sequence[int], ndim: int) -> tuple[int, ...]:
-    """Return `patch_shape` without a leading 1 where the data are 2-D (``[1, y, x]`` is ``[y, x]``)."""
+    """Return `patch_shape` without a leading 1 where the data are 2-D."""
     sides = tuple(int(side) for side in patch_shape)
     return sides[1:] if len(sides) == 3 and ndim == 2 and sides[0] == 1 else sides
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numba as nb
 import numpy as np
@@ -97,7 +97,7 @@ def _consecutive(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 @nb.njit(cache=True, nogil=True)
-def _paint(patches, corners, words, members, out, label):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _paint(patches: Any, corners: Any, words: Any, members: Any, out: Any, label: int) -> None:
     for p in members:
         for w in range(words.shape[0]):
             left = patches[p, w]
@@ -111,7 +111,7 @@ def _paint(patches, corners, words, members, out, label):  # type: ignore[no-unt
 
 
 @nb.njit(cache=True, nogil=True)
-def _touches(patches, corners, words, members, channel):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _touches(patches: Any, corners: Any, words: Any, members: Any, channel: Any) -> bool:
     for p in members:
         for w in range(words.shape[0]):
             left = patches[p, w]

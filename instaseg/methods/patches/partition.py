@@ -57,7 +57,7 @@ def _components(graph: PatchGraph) -> NDArray[np.int64]:
 
 
 def _mutex(graph: PatchGraph) -> NDArray[np.int64]:
-    from bioimage_cpp.graph import UndirectedGraph, mutex_watershed  # noqa: PLC0415
+    from bioimage_cpp.graph import UndirectedGraph, mutex_watershed
 
     a, b = graph.edges.T
     order = np.lexsort((b, a, -np.abs(graph.affinities)))

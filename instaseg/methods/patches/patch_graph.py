@@ -1,10 +1,11 @@
 """Step 5: how much the consensus wants two selected patches to be one instance.
 
-The affinity of two patches is the mean consensus over the pairs of a voxel of the one and a voxel of
-the other that are within a patch's reach. Summed pair by pair that costs ``|a| * |b|`` per edge.
-Instead, each patch `a` adds up once, for all voxels `q` around it, what its voxels before `q` say of
-`q` (contiguous runs of the consensus); an edge then is a sum over the voxels of `b`, and the voxels
-after `q` come in when `b` does the same. All sums are of integers, so their order is irrelevant.
+The affinity of two patches is the mean consensus over the pairs of a voxel of the one and a voxel
+of the other within a patch's reach. Summed pair by pair that costs ``|a| * |b|`` per edge.
+Instead, each patch `a` adds up once, for all voxels `q` around it, what its voxels before `q`
+say of `q` (contiguous runs of the consensus); an edge then is a sum over the voxels of `b`, and
+the voxels after `q` come in when `b` does the same. All sums are of integers, so their order is
+irrelevant.
 
 Pairs whose voxels lie in both patches agree trivially. The published kernel keeps a pseudo-random
 fifth of them; here they have that weight.
@@ -13,6 +14,7 @@ fifth of them; here they have that weight.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -80,21 +82,14 @@ def patch_graph(
     sums = np.zeros((len(edges), 2, 2), dtype=np.int64)
     same = np.zeros((len(edges), 2), dtype=np.int64)
     if len(edges):
-        _sum_edges(
-            consensus.rows,
-            consensus.index,
-            patches,
-            corners,
-            words,
-            shape,
-            strides,
-            start,
-            directed,
-            sums,
-        )
-        _sum_same(
-            consensus.rows, consensus.index, patches, corners, words, shape, strides, edges, same
-        )
+        first = np.zeros(len(positions) + 1, dtype=np.int64)
+        nothing = np.zeros((0, 4), dtype=np.int32)
+        _voxels(patches, corners, words, consensus.index, first, nothing)
+        voxels = np.zeros((first[-1], 4), dtype=np.int32)
+        _voxels(patches, corners, words, consensus.index, first, voxels)
+        rows = consensus.rows
+        _sum_edges(rows, voxels, first, corners, shape, strides, directed, start, sums)
+        _sum_same(rows, voxels, first, patches, corners, shape, strides, edges, same)
     total = sums.sum(axis=1) - (1 - same_patch_weight) * 2.0 * same
     known = total[:, 1] > 1e-9
     affinities = consensus.scale * total[known, 0] / total[known, 1]
@@ -111,7 +106,7 @@ def _neighbours(positions: NDArray[np.int64], window: Window, distance: int) -> 
     )
     pairs = cKDTree(positions / reach).query_pairs(1 + 1e-9, p=np.inf, output_type="ndarray")
     pairs = pairs.astype(np.int64)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return np.ascontiguousarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
 
 
 def _directed(edges: NDArray[np.int64], nodes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -124,112 +119,159 @@ def _directed(edges: NDArray[np.int64], nodes: int) -> tuple[NDArray[np.int64], 
     )
     order = np.argsort(source, kind="stable")
     start = np.searchsorted(source[order], np.arange(nodes + 1))
-    return np.ascontiguousarray(rest[order]), start.astype(np.int64)
+    return np.ascontiguousarray(rest[order]), np.asarray(start, dtype=np.int64)
 
 
 @nb.njit(cache=True, nogil=True)
-def _voxels(patch, corner, words, index, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """List the visible voxels of a patch as (z, y, x, row); return their number."""
+def _voxels(patches: Any, corners: Any, words: Any, index: Any, first: Any, out: Any) -> None:
+    """List the visible voxels of all patches as (z, y, x, row), or only count them.
+
+    `first` gets where each patch's voxels begin; an `out` of no rows asks for the count alone.
+    """
     n = 0
-    for w in range(patch.size):
-        left = patch[w]
-        if left == 0:
-            continue
-        z = corner[0] + words[w, 0]
-        y = corner[1] + words[w, 1]
-        for i in range(64):
-            if (left >> np.uint64(i)) & np.uint64(1):
-                x = corner[2] + words[w, 2] + i
-                if index[z, y, x] >= 0:
-                    out[n, 0], out[n, 1], out[n, 2], out[n, 3] = z, y, x, index[z, y, x]
+    for p in range(patches.shape[0]):
+        first[p] = n
+        for w in range(patches.shape[1]):
+            left = patches[p, w]
+            z = corners[p, 0] + words[w, 0]
+            y = corners[p, 1] + words[w, 1]
+            x = corners[p, 2] + words[w, 2]
+            while left != 0:
+                if left & np.uint64(1) and index[z, y, x] >= 0:
+                    if out.shape[0] > 0:
+                        out[n, 0], out[n, 1], out[n, 2], out[n, 3] = z, y, x, index[z, y, x]
                     n += 1
-    return n
+                left >>= np.uint64(1)
+                x += 1
+    first[patches.shape[0]] = n
 
 
 @nb.njit(cache=True, nogil=True)
-def _add_forward(row, at, lowest, shape, strides, sums, counts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Add one voxel's consensus with the voxels after it to the field around its patch."""
+def _add_forward(
+    rows: Any, row: int, at: int, shape: Any, strides: Any, field: Any, sums: Any, counts: Any
+) -> None:
+    """Add one voxel's consensus with the voxels after it to the flat field around its patch."""
     width = shape[2] - 1
     for dz in range(shape[0]):
         for dy in range(0 if dz == 0 else 1 - shape[1], shape[1]):
             begin = 1 if dz == 0 and dy == 0 else -width
-            pair = dz * strides[0] + dy * strides[1]
-            s = sums[at[0] - lowest[0] + dz, at[1] - lowest[1] + dy]
-            c = counts[at[0] - lowest[0] + dz, at[1] - lowest[1] + dy]
-            x = at[2] - lowest[2]
-            for dx in range(begin, width + 1):
-                s[x + dx] += row[pair + dx]
-                c[x + dx] += 1
+            pair = np.uint64(dz * strides[0] + dy * strides[1] + begin)
+            to = np.uint64(at + (dz * field[1] + dy) * field[2] + begin)
+            for i in range(np.uint64(width + 1 - begin)):
+                sums[to + i] += np.int32(rows[row, pair + i])
+                counts[to + i] += np.int32(1)
 
 
-@nb.njit(cache=True, nogil=True, parallel=True)
-def _sum_edges(rows, index, patches, corners, words, shape, strides, start, directed, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Sum consensus and number of pairs over (p in a, q in b, q after p), for both directions."""
+@nb.njit(cache=True, nogil=True)
+def _sum_from(
+    a: int,
+    rows: Any,
+    voxels: Any,
+    first: Any,
+    corners: Any,
+    shape: Any,
+    strides: Any,
+    directed: Any,
+    edges: Any,
+    out: Any,
+) -> None:
+    """Sum over the pairs (p in a, q in b, q after p) for all neighbours b of patch `a`."""
     field = (shape[0] * 2 - 1, shape[1] * 3 - 2, shape[2] * 3 - 2)
-    size = shape[0] * shape[1] * shape[2]
-    for a in nb.prange(patches.shape[0]):
-        if start[a] == start[a + 1]:
-            continue
-        sums = np.zeros(field, np.int64)
-        counts = np.zeros(field, np.int32)
-        here = np.empty((size, 4), np.int64)
-        lowest = np.array(
-            [corners[a, 0], corners[a, 1] - shape[1] + 1, corners[a, 2] - shape[2] + 1]
-        )
-        for i in range(_voxels(patches[a], corners[a], words, index, here)):
-            _add_forward(rows[here[i, 3]], here[i], lowest, shape, strides, sums, counts)
-        for e in range(start[a], start[a + 1]):
-            b = directed[e, 0]
-            total = 0
-            number = 0
-            for i in range(_voxels(patches[b], corners[b], words, index, here)):
-                z = here[i, 0] - lowest[0]
-                y = here[i, 1] - lowest[1]
-                x = here[i, 2] - lowest[2]
-                if 0 <= z < field[0] and 0 <= y < field[1] and 0 <= x < field[2]:
-                    total += sums[z, y, x]
-                    number += counts[z, y, x]
-            out[directed[e, 1], directed[e, 2], 0] = total
-            out[directed[e, 1], directed[e, 2], 1] = number
+    sums = np.zeros(field[0] * field[1] * field[2], np.int32)
+    counts = np.zeros(field[0] * field[1] * field[2], np.int32)
+    z0 = corners[a, 0]
+    y0 = corners[a, 1] - shape[1] + 1
+    x0 = corners[a, 2] - shape[2] + 1
+    for i in range(first[a], first[a + 1]):
+        at = ((voxels[i, 0] - z0) * field[1] + voxels[i, 1] - y0) * field[2] + voxels[i, 2] - x0
+        _add_forward(rows, voxels[i, 3], at, shape, strides, field, sums, counts)
+    for e in range(edges[a], edges[a + 1]):
+        b = directed[e, 0]
+        total = 0
+        number = 0
+        for i in range(first[b], first[b + 1]):
+            z = voxels[i, 0] - z0
+            y = voxels[i, 1] - y0
+            x = voxels[i, 2] - x0
+            if 0 <= z < field[0] and 0 <= y < field[1] and 0 <= x < field[2]:
+                total += sums[(z * field[1] + y) * field[2] + x]
+                number += counts[(z * field[1] + y) * field[2] + x]
+        out[directed[e, 1], directed[e, 2], 0] = total
+        out[directed[e, 1], directed[e, 2], 1] = number
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)
-def _sum_same(rows, index, patches, corners, words, shape, strides, edges, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Sum consensus and number of pairs over unordered pairs of voxels that lie in both patches."""
-    size = shape[0] * shape[1] * shape[2]
+def _sum_edges(
+    rows: Any,
+    voxels: Any,
+    first: Any,
+    corners: Any,
+    shape: Any,
+    strides: Any,
+    directed: Any,
+    edges: Any,
+    out: Any,
+) -> None:
+    for a in nb.prange(corners.shape[0]):
+        if edges[a] < edges[a + 1]:
+            _sum_from(a, rows, voxels, first, corners, shape, strides, directed, edges, out)
+
+
+@nb.njit(cache=True, nogil=True)
+def _sum_common(
+    a: int,
+    b: int,
+    rows: Any,
+    voxels: Any,
+    first: Any,
+    patches: Any,
+    corners: Any,
+    shape: Any,
+    strides: Any,
+    per_line: int,
+) -> tuple[int, int]:
+    """Return sum and number of the unordered pairs of voxels that lie in both patches."""
+    kept = np.empty((first[a + 1] - first[a], 2), np.int64)
+    n = 0
+    for i in range(first[a], first[a + 1]):
+        z = voxels[i, 0] - corners[b, 0]
+        y = voxels[i, 1] - corners[b, 1]
+        x = voxels[i, 2] - corners[b, 2]
+        if not (0 <= z < shape[0] and 0 <= y < shape[1] and 0 <= x < shape[2]):
+            continue
+        word = patches[b, (z * shape[1] + y) * per_line + x // 64]
+        if (word >> np.uint64(x % 64)) & np.uint64(1):
+            kept[n, 0] = z * strides[0] + y * strides[1] + x
+            kept[n, 1] = voxels[i, 3]
+            n += 1
+    total = 0
+    for i in range(n):
+        for j in range(i + 1, n):
+            total += rows[kept[i, 1], np.uint64(kept[j, 0] - kept[i, 0])]
+    return total, n * (n - 1) // 2
+
+
+@nb.njit(cache=True, nogil=True, parallel=True)
+def _sum_same(
+    rows: Any,
+    voxels: Any,
+    first: Any,
+    patches: Any,
+    corners: Any,
+    shape: Any,
+    strides: Any,
+    edges: Any,
+    out: Any,
+) -> None:
+    per_line = (shape[2] + 63) // 64
     for e in nb.prange(edges.shape[0]):
         a, b = edges[e, 0], edges[e, 1]
         near = True
         for axis in range(3):
             near &= abs(corners[a, axis] - corners[b, axis]) < shape[axis]
-        if not near:
-            continue
-        here = np.empty((size, 4), np.int64)
-        n = _common(patches, corners, words, index, shape, a, b, here)
-        total = 0
-        for i in range(n):
-            row = rows[here[i, 3]]
-            first = here[i, 0] * strides[0] + here[i, 1] * strides[1] + here[i, 2]
-            for j in range(i + 1, n):
-                total += row[here[j, 0] * strides[0] + here[j, 1] * strides[1] + here[j, 2] - first]
-        out[e, 0] = total
-        out[e, 1] = n * (n - 1) // 2
-
-
-@nb.njit(cache=True, nogil=True)
-def _common(patches, corners, words, index, shape, a, b, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Keep of the voxels of patch `a` those that patch `b` claims too; return their number."""
-    per_line = (shape[2] + 63) // 64
-    n = _voxels(patches[a], corners[a], words, index, out)
-    kept = 0
-    for i in range(n):
-        z = out[i, 0] - corners[b, 0]
-        y = out[i, 1] - corners[b, 1]
-        x = out[i, 2] - corners[b, 2]
-        if not (0 <= z < shape[0] and 0 <= y < shape[1] and 0 <= x < shape[2]):
-            continue
-        word = patches[b, (z * shape[1] + y) * per_line + x // 64]
-        if (word >> np.uint64(x % 64)) & np.uint64(1):
-            out[kept] = out[i]
-            kept += 1
-    return kept
+        if near:
+            total, number = _sum_common(
+                a, b, rows, voxels, first, patches, corners, shape, strides, per_line
+            )
+            out[e, 0] = total
+            out[e, 1] = number

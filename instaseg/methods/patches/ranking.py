@@ -23,7 +23,7 @@ from instaseg.methods.patches.consensus import (
 )
 from instaseg.methods.patches.tiles import grown, most, tiles
 
-TILE_2D = (1, 16, 16)
+TILE_2D = (1, 16, 64)
 TILE_3D = (4, 8, 8)
 
 
@@ -35,7 +35,32 @@ def rank(
     rule: VoteRule,
     signs: bool,
 ) -> NDArray[np.float32]:
-    """Return the score of every patch."""
+    """Return the score of every patch: how much its pairs agree with the consensus.
+
+    Parameters
+    ----------
+    affinities : (K, z, y, x) float32, float16 or uint8 (0...255)
+        Predicted patches.
+    consensus : Consensus
+        Step 1, of the same affinities.
+    centres : (z, y, x) bool
+        Centres of the patches to score: foreground whose patch lies inside the volume.
+    rule : VoteRule
+        Its thresholds say which voxels a patch calls its own, or not.
+    signs : bool
+        Sum the signs of the consensus instead of its values.
+
+    Returns
+    -------
+    (z, y, x) float32
+        Scores; -1 where there is no patch. Sums are of integers: the order does not matter.
+
+    Notes
+    -----
+    Specification, section 3, step 2: the sum over pairs of two own voxels, minus that over pairs
+    of an own and a foreign one, divided by the pairs visited: for each own voxel, every other
+    visible voxel of the patch, pairs of two own voxels once.
+    """
     window = consensus.window
     centres = np.ascontiguousarray(centres)
     scores = np.full(centres.shape, -1, dtype=np.float32)
@@ -224,4 +249,4 @@ def _rank(
     for worker in nb.prange(first.size - 1):
         mine = boxes[first[worker] : first[worker + 1]]
         bad[worker] = _work(mine, patch, source, centres, rows, rule, scores)
-    return bad.sum()
+    return int(bad.sum())

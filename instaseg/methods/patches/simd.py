@@ -23,7 +23,8 @@ Indices are uint64 and not checked.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
@@ -40,7 +41,12 @@ STEP = np.uint64(32)
 HALF = np.uint64(16)
 
 
-class Vector(types.Type):  # type: ignore[misc]
+def operation(definition: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what kernels call: a numba intrinsic, which has no first argument there."""
+    return cast(Callable[..., Any], intrinsic(definition))
+
+
+class Vector(types.Type):
     """A numba type: a fixed number of scalars in a register."""
 
     def __init__(self, scalar: Any) -> None:
@@ -49,10 +55,11 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector) -> None:
         element = manager[kind.scalar].get_value_type()
-        super().__init__(manager, kind, ir.VectorType(element, LANES[kind.scalar]))
+        vector = ir.VectorType(element, LANES[kind.scalar])
+        super().__init__(manager, kind, vector)  # type: ignore[no-untyped-call]
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -62,7 +69,7 @@ def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> A
     return builder.bitcast(place, vector.as_pointer())
 
 
-@intrinsic
+@operation
 def load(typing: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
     """Return the vector of a contiguous 1-D array that begins at `index`."""
 
@@ -75,7 +82,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
     return Vector(array.dtype)(array, types.uint64), generate
 
 
-@intrinsic
+@operation
 def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:  # noqa: ARG001
     """Write a vector to a contiguous 1-D array from `index` on."""
 
@@ -88,7 +95,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:  # noqa: ARG
     return types.void(array, types.uint64, vector), generate
 
 
-@intrinsic
+@operation
 def plus(typing: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
     """Return the sum of two integer vectors."""
 
@@ -98,7 +105,7 @@ def plus(typing: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
     return a(a, b), generate
 
 
-@intrinsic
+@operation
 def fused(typing: Any, factor: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
     """Return ``factor * a + b`` of two float vectors, rounded once where the processor can."""
 
@@ -116,7 +123,7 @@ def _splat(builder: Any, scalar: Any, kind: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
 
 
-@intrinsic
+@operation
 def positive(typing: Any, a: Any) -> Any:  # noqa: ARG001
     """Return a float vector with its negative lanes set to 0."""
 
@@ -127,7 +134,7 @@ def positive(typing: Any, a: Any) -> Any:  # noqa: ARG001
     return a(a), generate
 
 
-@intrinsic
+@operation
 def dot(typing: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: ARG001
     """Return int32 lanes ``c[i] + a[2i] b[2i] + a[2i+1] b[2i+1]`` (one instruction on x86)."""
 
@@ -144,7 +151,7 @@ def dot(typing: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: ARG001
     return c(a, b, c), generate
 
 
-@intrinsic
+@operation
 def total(typing: Any, a: Any) -> Any:  # noqa: ARG001
     """Return the sum of the lanes of an int32 vector."""
 
@@ -152,13 +159,14 @@ def total(typing: Any, a: Any) -> Any:  # noqa: ARG001
         kind = values[0].type
         name = f"llvm.vector.reduce.add.v{kind.count}i32"
         declared = ir.FunctionType(ir.IntType(32), [kind])
-        reduce = cgutils.get_or_insert_function(builder.module, declared, name)
+        insert: Callable[..., Any] = cgutils.get_or_insert_function
+        reduce = insert(builder.module, declared, name)
         return builder.call(reduce, values)
 
     return types.int32(a), generate
 
 
-@intrinsic
+@operation
 def zero(typing: Any) -> Any:  # noqa: ARG001
     """Return an int32 vector of zeros."""
 

@@ -45,8 +45,9 @@ class Work:
 def as_float32(affinities: NDArray[Any]) -> NDArray[np.float32]:
     """Return contiguous float32 probabilities; no copy where they are that already."""
     if affinities.dtype == np.uint8:
-        return np.multiply(affinities, np.float32(1 / 255), dtype=np.float32)
-    return np.ascontiguousarray(affinities, dtype=np.float32)
+        return np.asarray(np.multiply(affinities, np.float32(1 / 255), dtype=np.float32))
+    plain: NDArray[np.float32] = np.ascontiguousarray(affinities, dtype=np.float32)
+    return plain
 
 
 def tiles(
@@ -91,15 +92,15 @@ def tiles(
 
 
 def _slab(affinities: NDArray[Any], axis: int, tile: int) -> int:
-    """Return the thickness of a slab in voxels: whole tiles, at most `CHUNK_BYTES` where possible."""
+    """Return the thickness of a slab: whole tiles, at most `CHUNK_BYTES` where possible."""
     size = affinities.size // affinities.shape[axis + 1] * 4
-    return tile * max(1, CHUNK_BYTES // (size * tile))
+    return tile * max(1, int(CHUNK_BYTES // (size * tile)))
 
 
 def _deal(
     boxes: NDArray[np.int64], load: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Deal boxes like cards, heaviest first and back and forth; return them and the first of each."""
+    """Deal boxes like cards, heaviest first, back and forth; return them and each hand's first."""
     workers = min(nb.get_num_threads(), len(boxes))
     order = np.argsort(-load, kind="stable")
     position = np.arange(len(order))
@@ -111,7 +112,7 @@ def _deal(
 
 
 @nb.njit(cache=True, nogil=True)
-def grown(box, radius, shape):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def grown(box: Any, radius: Any, shape: Any) -> Any:
     """Return begin and end of `box` ``(2, 3)`` grown by `radius` and cut to `shape`."""
     out = np.empty_like(box)
     for axis in range(3):
@@ -121,7 +122,7 @@ def grown(box, radius, shape):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
 
 
 @nb.njit(cache=True, nogil=True)
-def most(mask, boxes, radius):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def most(mask: Any, boxes: Any, radius: Any) -> int:
     """Return the largest number of voxels of `mask` in any of `boxes` grown by `radius`."""
     largest = 0
     for i in range(boxes.shape[0]):

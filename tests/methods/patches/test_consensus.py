@@ -186,6 +186,6 @@ def test_values_that_are_no_probabilities(random_world, value):
     affinities, foreground, _, centres = random_world(5, (1, 8, 9), (3, 3))
     affinities[4][centres] = value
     with pytest.raises(
-        DataError, match="must be probabilities between 0 and 1.*NaN or out of range"
+        DataError, match=r"must be probabilities between 0 and 1.*NaN or out of range"
     ):
         consensus(affinities, foreground, centres, window=window((3, 3)), rule=VoteRule())

@@ -34,7 +34,7 @@ def run_cover(affinities, scores, mask, patch_shape, least):
 #
 # 2 takes 1 and 2; 3 adds pixel 3; 4 adds 4 and 5; 1 adds 0.
 CLAIMS = np.zeros((3, 1, 1, 6), dtype=np.float32)
-CLAIMS[[0, 1, 1, 2, 1, 0, 0, 1, 2], 0, 0, [1, 1, 2, 2, 3, 3, 4, 4, 4]] = 1
+CLAIMS[[0, 1, 0, 1, 0, 1, 0, 1, 2], 0, 0, [1, 1, 2, 2, 3, 3, 4, 4, 4]] = 1
 SCORES = np.array([0, 0.5, 0.9, 0.7, 0.6, 0])[None, None]
 ALL = np.ones((1, 1, 6), dtype=bool)
 
@@ -62,7 +62,7 @@ def test_thin_out_of_six_pixels():
 
 def test_equal_scores_are_walked_in_raster_order():
     picked, _, positions = run_cover(CLAIMS, np.zeros((1, 1, 6)), ALL, (1, 3), (1,))
-    assert positions[picked, 2].tolist() == [1, 3]
+    assert positions[picked, 2].tolist() == [1, 3, 4]
 
 
 @pytest.mark.parametrize(

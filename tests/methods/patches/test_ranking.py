@@ -66,7 +66,7 @@ def test_a_flat_volume_equals_an_image(random_world):
 
 
 def test_swapped_axes(random_world):
-    affinities, foreground, overlap, _ = random_world(4, (1, 9, 11), (3, 5))
+    affinities, foreground, _, _ = random_world(4, (1, 9, 11), (3, 5))
     plain = rank_patches(affinities[:, 0], foreground[0], (3, 5))
     turned = affinities[:, 0].reshape(3, 5, 9, 11).transpose(1, 0, 3, 2).reshape(15, 11, 9)
     np.testing.assert_allclose(rank_patches(turned, foreground[0].T, (5, 3)).T, plain, atol=1e-5)

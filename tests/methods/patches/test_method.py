@@ -1,0 +1,256 @@
+"""PatchPerPix as a method: patches turn with the image, masks count, the margin is cut off."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instaseg.data.config import DataSettings
+from instaseg.errors import ConfigError
+from instaseg.geometry import Symmetry, flips, plane_rotations_and_flips
+from instaseg.methods.patches import patch_targets
+from instaseg.methods.patches.config import LabelSettings, PatchesSettings
+from instaseg.methods.patches.loss import foreground_loss, patch_loss
+from instaseg.methods.patches.method import PatchesMethod, PatchHead
+from instaseg.models.config import ModelSettings
+
+QUARTER_TURN = Symmetry((1, 0), (True, False))
+
+
+def head(patch_shape):
+    return PatchHead(
+        name="affs",
+        channels=int(np.prod(patch_shape)),
+        activation="sigmoid",
+        key="volumes/pred_affs",
+        patch_shape=patch_shape,
+    )
+
+
+def method(patch_shape=(3, 3), **changes):
+    ndim = len(patch_shape)
+    model = ModelSettings(
+        num_fmaps=2,
+        downsample_factors=((2,) * ndim,),
+        padding="same",
+        train_input_shape=(8,) * ndim,
+        test_input_shape=(8,) * ndim,
+    )
+    return PatchesMethod(
+        PatchesSettings(patch_shape=patch_shape, **changes),
+        model=model,
+        data=DataSettings(ndim=ndim),
+    )
+
+
+def labels_of(shape, seed):
+    """Return random labels of few instances, so that patches hold several voxels."""
+    return np.random.default_rng(seed).integers(0, 3, shape)
+
+
+SIDES = st.integers(3, 7)
+
+
+# Turning.
+
+
+def test_a_quarter_turn_by_hand():
+    """A pixel that points to its right points up after a quarter turn to the left::
+
+    . . .                  . 1 .
+    . . 1   becomes patch  . . .      [y, x] -> [x, y], then y reversed
+    . . .                  . . .
+    """
+    prediction = np.zeros((9, 1, 1), dtype=np.uint8)
+    prediction[5] = 1
+    turned = head((3, 3)).turn(prediction, QUARTER_TURN)
+    assert turned[:, 0, 0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0]
+
+
+@given(st.sampled_from(plane_rotations_and_flips(2)), SIDES, SIDES, st.integers(0, 2**16))
+@settings(max_examples=60, deadline=None)
+def test_prediction_of_the_turned_image_is_the_turned_prediction(symmetry, height, width, seed):
+    labels = labels_of((height, width), seed)
+    expected = patch_targets(symmetry.apply(labels), (3, 3))
+    found = head((3, 3)).turn(patch_targets(labels, (3, 3)), symmetry)
+    np.testing.assert_array_equal(found, expected)
+
+
+@given(
+    st.sampled_from([*flips(3), *plane_rotations_and_flips(3)]),
+    st.tuples(SIDES, SIDES, SIDES),
+    st.integers(0, 2**16),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_same_in_three_dimensions(symmetry, shape, seed):
+    """A flat patch in z: flips of all axes, quarter turns of the plane."""
+    labels = labels_of(shape, seed)
+    expected = patch_targets(symmetry.apply(labels), (1, 3, 3), ndim=3)
+    found = head((1, 3, 3)).turn(patch_targets(labels, (1, 3, 3), ndim=3), symmetry)
+    np.testing.assert_array_equal(found, expected)
+    expected = patch_targets(symmetry.apply(labels), (5, 3, 3))
+    found = head((5, 3, 3)).turn(patch_targets(labels, (5, 3, 3)), symmetry)
+    np.testing.assert_array_equal(found, expected)
+
+
+@given(st.sampled_from(plane_rotations_and_flips(2)), st.integers(0, 2**16))
+@settings(max_examples=20, deadline=None)
+def test_turning_back_gives_the_prediction(symmetry, seed):
+    prediction = np.random.default_rng(seed).random((25, 4, 6), dtype=np.float32)
+    there = head((5, 5)).turn(prediction, symmetry)
+    np.testing.assert_array_equal(head((5, 5)).turn(there, symmetry.inverse()), prediction)
+
+
+@pytest.mark.parametrize("symmetry", flips(2))
+def test_a_patch_that_is_not_square_can_be_flipped(symmetry):
+    labels = labels_of((6, 7), 0)
+    expected = patch_targets(symmetry.apply(labels), (3, 5))
+    found = head((3, 5)).turn(patch_targets(labels, (3, 5)), symmetry)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_patch_that_is_not_square_cannot_be_rotated():
+    with pytest.raises(ConfigError) as error:
+        head((3, 5)).turn(np.zeros((15, 6, 7)), QUARTER_TURN)
+    assert str(error.value) == (
+        "[prediction] symmetries: expected a patch with equal sides to turn, found"
+        " method.patch_shape = [3, 5]; use symmetries = 'flips'"
+    )
+
+
+# Heads, shapes.
+
+
+def test_heads_context_and_margin():
+    found = method((5, 3))
+    assert [(h.name, h.channels, h.key) for h in found.heads] == [
+        ("affs", 15, "volumes/pred_affs"),
+        ("fgbg", 1, "volumes/pred_fgbg"),
+    ]
+    assert found.context == found.margin == (2, 1)
+    assert found.targets(np.zeros((4, 4)), (1, 1)) == {}
+    assert method((5, 3), border="cut").margin == (0, 0)
+    assert [h.name for h in method(foreground="centre").heads] == ["affs"]
+
+
+def test_network_has_the_heads():
+    with torch.no_grad():
+        outputs = method((3, 5)).build_network()(torch.zeros(1, 1, 8, 8))
+    assert {name: tuple(o.shape) for name, o in outputs.items()} == {
+        "affs": (1, 15, 8, 8),
+        "fgbg": (1, 1, 8, 8),
+    }
+
+
+# Loss.
+
+
+def batch_of(seed=0):
+    """Return outputs and batch of two crops of 4x5 pixels, part of them unknown."""
+    rng = np.random.default_rng(seed)
+    outputs = {
+        "affs": torch.from_numpy(rng.normal(size=(2, 9, 4, 5)).astype(np.float32)),
+        "fgbg": torch.from_numpy(rng.normal(size=(2, 1, 4, 5)).astype(np.float32)),
+    }
+    labels = torch.from_numpy(rng.integers(0, 3, (2, 6, 7)).astype(np.int32))
+    return outputs, {"labels": labels, "mask": torch.from_numpy(rng.random((2, 4, 5)) < 0.6)}
+
+
+def test_loss_is_the_weighted_sum_of_its_parts():
+    outputs, batch = batch_of()
+    total, parts = method(patch_weight=2.0, fg_weight=0.5).loss(outputs, batch)
+    inner = batch["labels"][:, 1:-1, 1:-1] > 0
+    patch = patch_loss(
+        outputs["affs"], batch["labels"], patch_shape=(3, 3), chosen=batch["mask"] & inner
+    )
+    assert set(parts) == {"patch", "foreground"}
+    assert float(parts["patch"]) == pytest.approx(float(patch))
+    assert float(parts["foreground"]) == pytest.approx(
+        float(foreground_loss(outputs["fgbg"], inner, batch["mask"]))
+    )
+    assert float(total) == pytest.approx(2 * float(parts["patch"]) + 0.5 * parts["foreground"])
+
+
+def test_without_a_foreground_head_patches_of_the_background_count_too():
+    outputs, batch = batch_of()
+    total, parts = method(foreground="centre").loss(outputs, batch)
+    everywhere = patch_loss(
+        outputs["affs"], batch["labels"], patch_shape=(3, 3), chosen=batch["mask"]
+    )
+    assert float(total) == float(parts["patch"]) == pytest.approx(float(everywhere))
+
+
+@pytest.mark.parametrize("foreground", ["head", "centre"])
+def test_what_is_unknown_has_no_influence(foreground):
+    outputs, batch = batch_of()
+    before, _ = method(foreground=foreground).loss(outputs, batch)
+    unknown = ~batch["mask"][:, None]
+    spoilt = {name: values + 100 * unknown for name, values in outputs.items()}
+    after, _ = method(foreground=foreground).loss(spoilt, batch)
+    assert float(after) == float(before)
+    known = {name: values + ~unknown for name, values in outputs.items()}
+    assert float(method(foreground=foreground).loss(known, batch)[0]) != float(before)
+
+
+# Labels.
+
+
+def perfect(labels, patch_shape, margin):
+    """Return perfect predictions of an image that is mirrored by `margin`."""
+    grown = np.pad(labels, [(m, m) for m in margin], mode="reflect")
+    return {
+        "affs": patch_targets(grown, patch_shape).astype(np.float16),
+        "fgbg": (grown > 0)[None].astype(np.float16),
+    }
+
+
+def test_margin_is_cut_off_and_instances_are_the_truth(touching_squares):
+    found = method((5, 5))
+    (instances,) = found.label(perfect(touching_squares, (5, 5), (2, 2)), [LabelSettings()])
+    assert instances.shape == touching_squares.shape
+    pairs = set(zip(instances.ravel().tolist(), touching_squares.ravel().tolist(), strict=True))
+    assert len(pairs) == 4
+    assert (0, 0) in pairs
+
+
+def test_instances_at_the_border_are_whole_where_it_is_mirrored():
+    labels = np.zeros((9, 9), dtype=np.int32)
+    labels[:4, :4] = 1
+    (whole,) = method((5, 5)).label(perfect(labels, (5, 5), (2, 2)), [LabelSettings()])
+    np.testing.assert_array_equal(whole > 0, labels > 0)
+    cut = method((5, 5), border="cut")
+    (part,) = cut.label(perfect(labels, (5, 5), (0, 0)), [LabelSettings()])
+    assert part.shape == labels.shape
+    assert not part[~(labels > 0)].any()
+
+
+def test_one_result_for_each_set_of_parameters(touching_squares):
+    prediction = perfect(touching_squares, (5, 5), (2, 2))
+    sets = [LabelSettings(), LabelSettings(fg_threshold=1.0), LabelSettings()]
+    first, nothing, again = method((5, 5)).label(prediction, sets)
+    assert not nothing.any()
+    np.testing.assert_array_equal(first, again)
+
+
+def test_bytes_are_probabilities_too(touching_squares):
+    prediction = perfect(touching_squares, (5, 5), (2, 2))
+    stored = {name: np.uint8(255) * values.astype(np.uint8) for name, values in prediction.items()}
+    (expected,) = method((5, 5)).label(prediction, [LabelSettings()])
+    (found,) = method((5, 5)).label(stored, [LabelSettings()])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_without_a_foreground_head_the_centre_is_the_foreground(touching_squares):
+    prediction = perfect(touching_squares, (5, 5), (2, 2))
+    (expected,) = method((5, 5)).label(prediction, [LabelSettings()])
+    del prediction["fgbg"]
+    (found,) = method((5, 5), foreground="centre").label(prediction, [LabelSettings()])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_channels_of_instances_keep_their_axis(touching_squares):
+    settings_ = LabelSettings(output="one_per_channel")
+    prediction = perfect(touching_squares, (5, 5), (2, 2))
+    (found,) = method((5, 5)).label(prediction, [settings_])
+    assert found.shape == (3, *touching_squares.shape)
