@@ -56,8 +56,8 @@ class DataSettings(Table):
     """Where images and labels are, and what they look like."""
 
     train_data: Path | None = None
-    """Folder of samples to train on; in a file relative to the file's folder, on the command line to
-    the working directory, as the other two."""
+    """Folder of samples to train on; relative to the file that names it, on the command line to the
+    working directory, as the other two."""
     val_data: Path | None = None
     """Folder of samples that choose the checkpoint and its parameters."""
     test_data: Path | None = None

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from instaseg.blockwise import scheduler
 from instaseg.blockwise.scheduler import Workers, check_scheduler, run_tasks
 from instaseg.errors import ConfigError, DataError, StageError
 
@@ -38,6 +39,7 @@ def test_local_cluster_gives_the_same_in_other_processes():
     assert os.getpid() not in run_tasks(process, range(2), workers=workers, description="t")
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr(scheduler, "SECONDS_TO_CONNECT", 1)
     with pytest.raises(ConfigError, match=r"--scheduler tcp://127.0.0.1:1: no dask scheduler"):
         check_scheduler(Workers(1, "tcp://127.0.0.1:1"))

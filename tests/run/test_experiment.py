@@ -90,7 +90,8 @@ def apps(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_setups_are_found_and_mistakes_get_the_nearest_name(apps):
+@pytest.mark.usefixtures("apps")
+def test_setups_are_found_and_mistakes_get_the_nearest_name():
     setup = setups.find_setup("worms", "setup01")
     assert setups.find_config("default.toml", setup) == setup.folder / "default.toml"
     with pytest.raises(ConfigError, match="no such app; did you mean worms"):
