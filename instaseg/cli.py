@@ -43,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from instaseg.stages.session import prepare
 
         session = prepare(arguments, now)
+    except ModuleNotFoundError as error:
+        return _complain(
+            f"{error} for {sys.executable}; use the environment that make has made"
+            " (.venv/bin/python, or first: . .venv/bin/activate), or pip install .",
+            WRONG_USAGE,
+        )
     except InstasegError as error:
         return _complain(error, WRONG_USAGE)
     except OSError as error:

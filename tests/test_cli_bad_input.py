@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from instaseg.io.arrays import has_array
 from instaseg.io.convert import convert
 from instaseg.io.samples import find_samples
 from instaseg.run.lock import exclusive
+from instaseg.stages import session as sessions
 from instaseg.training.checkpoints import checkpoint_path, list_checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +134,11 @@ def state_of(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+def prepare(words):
+    """Return the session of a command line."""
+    return sessions.prepare(cli.parser().parse_args(words), datetime.now().astimezone())
+
+
 NEW = ("--do", "train", "--config", "tiny.toml", "--root", "new")
 
 
@@ -206,6 +213,45 @@ def test_what_is_mistyped_is_refused_in_one_line(refused, words, expected):
     message = refused(*words)
     assert expected in message
     assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "given", "own"), [("app", "worms", "dsb2018"), ("setup", "s", "setup01")]
+)
+def test_an_experiment_belongs_to_one_app_and_setup(refused, run, work, flag, given, own):
+    expected = f"--{flag} {given}: expected {own}, which the experiment {work / 'experiment'} was"
+    for files in ([], ["--config", "tiny.toml"]):
+        message = refused(*again("train"), f"--{flag}", given, *files)
+        assert message.startswith(expected)
+        assert "leave out -id to begin a new experiment" in message
+    assert run(*again("status"), f"--{flag}", own)[0] == 0
+
+
+def test_a_config_of_an_experiment_is_looked_up_in_its_setup(run, work):
+    setups = work / "experiments" / "worms" / "setups"
+    for name, threshold in (("setup01", 0.1), ("setup02", 0.2)):
+        (setups / name).mkdir(parents=True)
+        extra = f"[vote_instances]\npatch_threshold = {threshold}\n"
+        (setups / name / "other.toml").write_text(extra)
+    (setups / "setup02" / "default.toml").write_text(CONFIG.replace('"data/', f'"{work}/data/'))
+    # The setup follows from where the configuration lies, as the app does.
+    place = setups / "setup02" / "default.toml"
+    code, err, _ = run("--do", "mknet", "--config", place, "--root", "new")
+    assert code == 0, err
+    (made,) = (work / "new").iterdir()
+    assert made.name.startswith("worms_setup02_")
+    session = prepare(["--do", "status", "-id", str(made), "--config", "other.toml"])
+    assert session.context.config.vote_instances.patch_threshold == 0.2
+
+
+def test_an_interpreter_without_the_dependencies_is_named():
+    # -S leaves out site-packages, as the system's Python has none of them.
+    command = [sys.executable, "-S", str(ROOT / "run_ppp.py"), "--do", "all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("run_ppp.py: No module named")
+    assert "use the environment that make has made" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_scheduler_that_does_not_answer(refused, monkeypatch):

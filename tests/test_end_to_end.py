@@ -250,6 +250,28 @@ def test_one_sample(experiment, run):
     assert "4d0967" in wrong.err
 
 
+def test_the_summary_keeps_the_samples_that_are_not_named(experiment, run):
+    checkpoint, parameters = best(experiment)
+    evaluated = experiment / "test" / "evaluated"
+    files = [evaluated / checkpoint / parameters, evaluated / "baseline_otsu"]
+    before = [(folder / "summary.csv").read_text() for folder in files]
+    done = run("--do", "evaluate", "-id", experiment, "--sample", "4d0967", "--overwrite")
+    assert done.code == 0, done.err
+    assert "1 samples" in done.out
+    assert [(folder / "summary.csv").read_text() for folder in files] == before
+
+
+def test_evaluate_says_which_instances_it_scored(experiment, run):
+    done = run("--do", "evaluate", "-id", experiment)
+    assert "scored: repaired instances (instances), as in validation" in done.out
+    other = ("-id", experiment, "--set", "vote_instances.patch_threshold=0.6")
+    done = run("--do", "infer", *other)
+    assert "scored: instances as labelled (vote_instances); validation scores repaired" in done.out
+    run("--do", "postprocess", *other, "--sample", "4d0967")
+    done = run("--do", "evaluate", *other)
+    assert "(vote_instances) for 2 of 3 samples; validation scores repaired" in done.out
+
+
 def test_test_on_train(experiment, run):
     done = run("--do", "infer", "-id", experiment, "--test_on_train")
     assert done.code == 0, done.err
@@ -558,3 +580,12 @@ def test_cross_validation(experiment, run):
     verdict = tomllib.loads((experiment / "val" / "best.toml").read_text())["checkpoints"]["8"]
     values = ",".join(f"{k.partition('.')[2]}={v}" for k, v in verdict["values"].items())
     assert rows[0]["parameters"] == values
+
+
+def test_cross_validation_checks_the_data_it_is_told_to_use(experiment, run):
+    arguments = ("--do", "cross_validate", "-id", experiment, "--dry-run", "--test-data", "nothing")
+    refused = run(*arguments)
+    assert refused.code == 2
+    assert "nothing" in refused.err
+    halves = 'data.cross_val_folders=["train_data", "val_data"]'
+    assert run(*arguments, "--set", halves).code == 0

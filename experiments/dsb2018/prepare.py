@@ -78,6 +78,11 @@ def data_sets(found: argparse.Namespace, settings: DataSettings) -> dict[Path, l
         raise ConfigError(f"{found.data}: expected folders train/, val/ or test/; check --data")
     sets = {found.out / part: find_samples(found.data / part, settings) for part in there}
     if found.val_ids:
+        if "train" not in there:
+            raise ConfigError(
+                f"{found.data}: expected a folder train/ that --val-ids divides, found only"
+                f" {', '.join(there)}; check --data, or leave out --val-ids"
+            )
         if not found.val_ids.is_file():
             raise ConfigError(f"{found.val_ids}: not found; check --val-ids")
         names = found.val_ids.read_text().split()

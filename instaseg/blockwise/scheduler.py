@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,6 +143,25 @@ def connect(workers: Workers) -> Iterator[Client]:
         with client:
             yield client
     else:
-        local = LocalCluster(n_workers=workers.count, threads_per_worker=1, dashboard_address=None)
-        with local as cluster, Client(cluster) as client:
+        with (
+            _environment_kept(),
+            LocalCluster(
+                n_workers=workers.count, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            Client(cluster) as client,
+        ):
             yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what a cluster leaves in the environment: one thread for all that is loaded later.
+
+    Networks would train on one core then, and sums in another order.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

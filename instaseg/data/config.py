@@ -220,7 +220,7 @@ REMOVED_KEYS: Mapping[str, Mapping[str, str]] = {
     "data": {
         "voxel_unit": "units are read from the attribute `units` of the images",
         "fg_key": "foreground is where the labels are not 0",
-        "one_instance_per_channel": "write instances that overlap to volumes/gt_instances",
+        "one_instance_per_channel": "overlapping instances are not in this release; remove it",
     },
     "preprocessing": {
         "clipmax": "use [data.normalization] kind = 'percentile' with upper",

@@ -53,6 +53,19 @@ def record(file: Path, command: Sequence[str], *, now: datetime, facts: dict[str
     write_text(file, to_toml({"run": [*runs, run]}))
 
 
+def origin(file: Path) -> tuple[str, str] | None:
+    """Return the app and setup an experiment was made from, None where no run is recorded.
+
+    Raises
+    ------
+    StageError
+        If the file is damaged.
+    """
+    runs = _earlier_runs(file)
+    first = runs[0] if runs else {}
+    return (first["app"], first["setup"]) if {"app", "setup"} <= first.keys() else None
+
+
 def _earlier_runs(file: Path) -> list[dict[str, Any]]:
     try:
         runs: list[dict[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))["run"]

@@ -13,6 +13,7 @@ import instaseg
 from instaseg.errors import ConfigError
 
 DEFAULT_APP = "dsb2018"
+DEFAULT_SETUP = "setup01"
 SETUP_CODE = {"torch_model.py": "build_network", "torch_loss.py": "loss"}
 """Python files a setup may bring, and the function that each has to define."""
 
@@ -69,18 +70,18 @@ def find_setup(app: str, setup: str) -> Setup:
     return Setup(app, setup, setups[setup])
 
 
-def app_of(config: Path) -> str | None:
-    """Return the app a configuration file belongs to by where it lies, if it does.
+def origin_of(config: Path) -> tuple[str, str] | None:
+    """Return the app and setup a configuration file belongs to by where it lies, if it does.
 
     Examples
     --------
-    >>> app_of(Path("experiments/worms/setups/setup01/default.toml"))
-    'worms'
+    >>> origin_of(Path("experiments/worms/setups/setup02/default.toml"))
+    ('worms', 'setup02')
     """
     parts = config.absolute().parts
     for i, part in enumerate(parts[:-2]):
         if part == "setups":
-            return parts[i - 1]
+            return parts[i - 1], parts[i + 1]
     return None
 
 

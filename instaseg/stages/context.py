@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -79,6 +79,10 @@ class Context:
     def method(self) -> Method:
         """The method of the configuration."""
         return self.method_spec.build()
+
+    def with_all_samples(self) -> Context:
+        """Return the same for all samples, whatever ``--sample`` and ``--debug_args`` say."""
+        return replace(self, options=replace(self.options, samples=(), most_samples=None))
 
     def dataset(self, role: Role) -> Dataset:
         """Return the samples of a role.

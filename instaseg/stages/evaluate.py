@@ -28,6 +28,8 @@ from instaseg.stages.tables import text_table, write_table
 
 logger = logging.getLogger(__name__)
 
+SUMMARY = "summary.csv"
+
 
 def run(context: Context) -> str:
     """Score every test sample with ground truth; return the table of scores."""
@@ -36,30 +38,42 @@ def run(context: Context) -> str:
     if not dataset.samples:
         return "evaluate: no test sample has labels; nothing to compare"
     require_instances(context, dataset, selection)
-    settings = selection.parameters.evaluation
     scores = method_scores(context, dataset, selection)
-    folder = context.experiment.evaluated(
-        dataset.name, selection.checkpoint, selection.parameters.name
+    return "\n".join(
+        [
+            _report(context, dataset, selection, scores),
+            _what_was_scored(method_tasks(context, dataset, selection)),
+        ]
     )
-    _write_summary(folder, scores, settings)
-    rows = {f"checkpoint {selection.checkpoint}": scores}
-    if settings.baseline != "none":
-        rows["otsu + components"] = baseline_scores(context, dataset, settings)
-    return _report(rows, scores, settings, folder)
 
 
 def method_scores(context: Context, dataset: Dataset, selection: Selection) -> dict[str, Scores]:
     """Return the scores of the instances, by sample; works out what is missing."""
-    tasks = [method_task(context, dataset, sample, selection) for sample in dataset.samples]
-    return _scores(context, tasks, evaluate_sample, "evaluate")
+    tasks = method_tasks(context, dataset, selection)
+    scores = _scores(context, tasks, evaluate_sample, "evaluate")
+    everything = method_tasks(context, _all_with_labels(context), selection)
+    _write_summary(everything, selection.parameters.evaluation)
+    return scores
+
+
+def method_tasks(context: Context, dataset: Dataset, selection: Selection) -> list[EvaluationTask]:
+    """Return what scores each sample's instances."""
+    return [method_task(context, dataset, sample, selection) for sample in dataset.samples]
 
 
 def with_labels(dataset: Dataset) -> Dataset:
     """Return the samples that have ground truth; says which have none."""
-    kept = tuple(sample for sample in dataset.samples if sample.labels is not None)
-    if len(kept) < len(dataset.samples):
-        without = [sample.name for sample in dataset.samples if sample.labels is None]
+    without = [sample.name for sample in dataset.samples if sample.labels is None]
+    if without:
         logger.warning("no labels for %s; not evaluated", ", ".join(without))
+    kept = tuple(sample for sample in dataset.samples if sample.labels is not None)
+    return Dataset(dataset.name, kept)
+
+
+def _all_with_labels(context: Context) -> Dataset:
+    """Return all test samples that have ground truth, whichever of them this run is about."""
+    dataset = context.with_all_samples().dataset("test")
+    kept = tuple(sample for sample in dataset.samples if sample.labels is not None)
     return Dataset(dataset.name, kept)
 
 
@@ -67,8 +81,17 @@ def baseline_scores(
     context: Context, dataset: Dataset, settings: EvaluationSettings
 ) -> dict[str, Scores]:
     """Return the baseline's scores on the same samples, by sample; works out what is missing."""
+    tasks = _baseline_tasks(context, dataset, settings)
+    scores = _scores(context, tasks, evaluate_baseline, "baseline")
+    _write_summary(_baseline_tasks(context, _all_with_labels(context), settings), settings)
+    return scores
+
+
+def _baseline_tasks(
+    context: Context, dataset: Dataset, settings: EvaluationSettings
+) -> list[EvaluationTask]:
     folder = context.experiment.baseline(dataset.name, settings.baseline)
-    tasks = [
+    return [
         EvaluationTask(
             sample=sample,
             source=sample.raw.path,
@@ -79,9 +102,6 @@ def baseline_scores(
         )
         for sample in dataset.samples
     ]
-    scores = _scores(context, tasks, evaluate_baseline, "baseline")
-    _write_summary(folder, scores, settings)
-    return scores
 
 
 def finished_key(context: Context, sample: Sample, path: Path, selection: Selection) -> str:
@@ -135,27 +155,44 @@ def _scores(
     return {t.sample.name: read_scores(t.output, t.fingerprint) or {} for t in tasks}
 
 
-def _write_summary(
-    folder: Path, scores: Mapping[str, Scores], settings: EvaluationSettings
-) -> None:
-    """Write one row per sample, then the mean over samples and the pooled counts."""
-    write_table(folder / "summary.csv", summary_rows(scores, settings.summary))
+def _write_summary(tasks: Sequence[EvaluationTask], settings: EvaluationSettings) -> None:
+    """Write one row per sample that has current scores, then the mean and the pooled counts."""
+    found = {task.sample.name: read_scores(task.output, task.fingerprint) for task in tasks}
+    scores = {name: of_one for name, of_one in found.items() if of_one is not None}
+    write_table(tasks[0].output.parent / SUMMARY, summary_rows(scores, settings.summary))
 
 
 def _report(
-    rows: Mapping[str, Mapping[str, Scores]],
-    scores: Mapping[str, Scores],
-    settings: EvaluationSettings,
-    folder: Path,
+    context: Context, dataset: Dataset, selection: Selection, scores: Mapping[str, Scores]
 ) -> str:
+    """Return the table of averages, and the samples with the worst scores."""
+    settings = selection.parameters.evaluation
+    rows = {f"checkpoint {selection.checkpoint}": scores}
+    if settings.baseline != "none":
+        rows["otsu + components"] = baseline_scores(context, dataset, settings)
     table = text_table([average_row(name, of_all, settings) for name, of_all in rows.items()])
     worst = worst_samples(scores, settings.metric, settings.worst)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in worst)
     word = "lowest" if direction(settings.metric) == "higher" else "highest"
     how = "mean over samples" if settings.average == "images" else "pooled counts"
+    folder = context.experiment.evaluated(
+        dataset.name, selection.checkpoint, selection.parameters.name
+    )
     return (
-        f"{len(scores)} samples, {how} ({folder / 'summary.csv'}):\n{table}\n"
+        f"{len(scores)} samples, {how} ({folder / SUMMARY}):\n{table}\n"
         f"{word} {settings.metric}: {listed}"
+    )
+
+
+def _what_was_scored(tasks: Sequence[EvaluationTask]) -> str:
+    """Return which array was scored: validation scores repaired instances, `infer` may not."""
+    repaired = sum(task.key == REPAIRED for task in tasks)
+    if repaired == len(tasks):
+        return f"scored: repaired instances ({REPAIRED}), as in validation"
+    some = f" for {len(tasks) - repaired} of {len(tasks)} samples" if repaired else ""
+    return (
+        f"scored: instances as labelled ({INSTANCES}){some}; validation scores repaired ones, which"
+        " --do postprocess evaluate scores here"
     )
 
 

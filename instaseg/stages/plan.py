@@ -148,7 +148,7 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
     DataError, ConfigError
         If anything is wrong; lists all of it.
     """
-    needs = {need for stage in stages for need in stage.data}
+    needs = {need for stage in stages for need in _data_of(stage, context)}
     if _has_validation_loss(stages, context):
         needs.add("val")
     problems = []
@@ -170,6 +170,14 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
             problems.append(str(error))
     if problems:
         raise DataError(_together(problems))
+
+
+def _data_of(stage: Stage, context: Context) -> tuple[str, ...]:
+    """Return the data sets a stage needs; for cross validation the configuration chooses."""
+    if stage.name != "cross_validate":
+        return stage.data
+    folders = context.config.data.cross_val_folders
+    return tuple(f"{folder.removesuffix('_data')}+labels" for folder in folders)
 
 
 def _has_validation_loss(stages: Sequence[Stage], context: Context) -> bool:

@@ -29,11 +29,12 @@ from instaseg.run.lock import exclusive
 from instaseg.run.logs import log_to
 from instaseg.run.setups import (
     DEFAULT_APP,
+    DEFAULT_SETUP,
     SETUP_CODE,
     Setup,
-    app_of,
     find_config,
     find_setup,
+    origin_of,
 )
 from instaseg.run.sweep import SWEPT_TABLES
 from instaseg.stages import plan
@@ -62,8 +63,8 @@ class Session:
         Configuration, experiment, options.
     comment : str
         Kept in the provenance.
-    new : bool
-        Whether the experiment folder is yet to be made.
+    setup : Setup, optional
+        What a new experiment is made from; None where one is gone on with.
     started : bool
         Whether work has begun, so that an error is a stage's and not the command line's.
     """
@@ -72,13 +73,12 @@ class Session:
     context: Context
     comment: str
     setup: Setup | None
-    new: bool
     started: bool = field(default=False)
 
     def plan_text(self) -> str:
         """Return what the run would do, stage by stage."""
         folder = self.context.experiment.folder
-        lines = [f"experiment {folder} ({'new' if self.new else 'goes on'})"]
+        lines = [f"experiment {folder} ({'new' if self.setup else 'goes on'})"]
         for number, stage in enumerate(self.stages, 1):
             reads = ", ".join((*stage.data, *stage.reads)) or "nothing"
             writes = ", ".join(stage.writes) or "no array others read"
@@ -95,16 +95,16 @@ def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
         If arguments, configuration or data are wrong, or a stage would lack what it reads.
     """
     stages = expand(arguments.do)
+    setup: Setup | None
     if arguments.experiment is None:
         _check_new(stages, arguments.root.absolute())
-        new_setup, files = _new_setup(arguments)
-        setup: Setup | None = new_setup
-        name = (new_setup.app, new_setup.name)
-        experiment = new_experiment(arguments.root.absolute(), *name, now)
-        code = new_setup.folder
+        setup, files = _setup_and_files(arguments, (DEFAULT_APP, DEFAULT_SETUP))
+        experiment = new_experiment(arguments.root.absolute(), setup.app, setup.name, now)
+        code = setup.folder
     else:
+        setup = None
         experiment = open_experiment(arguments.experiment.absolute())
-        setup, files = _kept_setup(arguments, experiment)
+        files = _kept_files(arguments, experiment)
         code = experiment.setup_code
     config = _load(arguments, files)
     context = Context(
@@ -116,7 +116,7 @@ def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
     )
     plan.check(stages, context)
     check_scheduler(context.workers)
-    return Session(stages, context, arguments.comment, setup, new=arguments.experiment is None)
+    return Session(stages, context, arguments.comment, setup)
 
 
 def execute(session: Session, command: Sequence[str], now: datetime) -> Iterator[str]:
@@ -142,8 +142,8 @@ def execute(session: Session, command: Sequence[str], now: datetime) -> Iterator
         yield _run_stage(session.stages[0], context) or ""
         return
     with exclusive(context.experiment.lock_file):
-        if session.new:
-            _create(session)
+        if session.setup is not None:
+            _create(session, session.setup)
         session.started = True
         with log_to(context.experiment.log_file, context.config.general.logging):
             _record(session, command, now)
@@ -200,27 +200,58 @@ def _check_new(stages: Sequence[Stage], root: Path) -> None:
         )
 
 
-def _new_setup(arguments: argparse.Namespace) -> tuple[Setup, list[Path]]:
-    """Return the setup of a new experiment and its configuration files."""
+def _setup_and_files(
+    arguments: argparse.Namespace, otherwise: tuple[str, str]
+) -> tuple[Setup, list[Path]]:
+    """Return the setup that flags name, or the place of a file, and the configuration files.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        ``--app``, ``--setup`` and ``--config``.
+    otherwise : (str, str)
+        App and setup where the arguments say neither.
+    """
     names = arguments.config or ["default.toml"]
-    app = arguments.app or next(filter(None, (_app_if_file(name) for name in names)), DEFAULT_APP)
-    setup = find_setup(app, arguments.setup or "setup01")
+    places = (origin_of(Path(name)) for name in names if Path(name).is_file())
+    place = next(filter(None, places), otherwise)
+    app = arguments.app or place[0]
+    same = place[1] if app == place[0] else DEFAULT_SETUP
+    setup = find_setup(app, arguments.setup or same)
     return setup, [find_config(name, setup) for name in names]
 
 
-def _app_if_file(name: str) -> str | None:
-    return app_of(Path(name)) if Path(name).is_file() else None
+def _kept_files(arguments: argparse.Namespace, experiment: Experiment) -> list[Path]:
+    """Return an experiment's own configuration, and the files given beside it.
+
+    Raises
+    ------
+    ConfigError
+        If ``--app`` or ``--setup`` name another one than the experiment was made from, and no
+        ``--config`` is looked up there: they would have no effect.
+    """
+    names = arguments.config or []
+    given = [Path(name).absolute() for name in names]
+    if arguments.app or arguments.setup or not all(path.is_file() for path in given):
+        origin = provenance.origin(experiment.provenance_file)
+        if all(path.is_file() for path in given):
+            _refuse_other_setup(arguments, experiment, origin)
+        else:
+            _, given = _setup_and_files(arguments, origin or (DEFAULT_APP, DEFAULT_SETUP))
+    own = experiment.config_file
+    return [own, *(path for path in given if path != own)]
 
 
-def _kept_setup(
-    arguments: argparse.Namespace, experiment: Experiment
-) -> tuple[Setup | None, list[Path]]:
-    """Return an experiment's own configuration, and the files given beside it."""
-    files = [experiment.config_file]
-    if not arguments.config:
-        return None, files
-    setup, given = _new_setup(arguments)
-    return setup, [*files, *(path for path in given if path != experiment.config_file)]
+def _refuse_other_setup(
+    arguments: argparse.Namespace, experiment: Experiment, origin: tuple[str, str] | None
+) -> None:
+    for flag, made_from in zip(("app", "setup"), origin or (), strict=False):
+        given = getattr(arguments, flag)
+        if given not in (None, made_from):
+            raise ConfigError(
+                f"--{flag} {given}: expected {made_from}, which the experiment {experiment.folder}"
+                f" was made from; leave out --{flag}, or leave out -id to begin a new experiment"
+            )
 
 
 def _load(arguments: argparse.Namespace, files: Sequence[Path]) -> Config:
@@ -269,7 +300,7 @@ def _fixed(overrides: Sequence[str], config: Config) -> dict[str, Any]:
     }
 
 
-def _create(session: Session) -> None:
+def _create(session: Session, setup: Setup) -> None:
     """Make the experiment folder: code first, configuration last, which makes it one.
 
     Raises
@@ -283,8 +314,7 @@ def _create(session: Session) -> None:
             f"{experiment.folder}: another run has just made this experiment; start again"
         )
     try:
-        if session.setup is not None:
-            _copy_code(session.setup, experiment)
+        _copy_code(setup, experiment)
         write_text(experiment.config_file, config_to_toml(session.context.config))
     except (OSError, InstasegError) as error:
         shutil.rmtree(experiment.folder, ignore_errors=True)

@@ -36,7 +36,9 @@ def test_all_failures_are_named_and_the_rest_is_done():
 def test_local_cluster_gives_the_same_in_other_processes():
     workers = Workers(count=2)
     assert run_tasks(square, range(5), workers=workers, description="t") == [0, 1, 4, 9, 16]
+    before = dict(os.environ)
     assert os.getpid() not in run_tasks(process, range(2), workers=workers, description="t")
+    assert dict(os.environ) == before, "a cluster sets OMP_NUM_THREADS=1, which must not stay"
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):

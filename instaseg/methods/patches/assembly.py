@@ -40,7 +40,7 @@ class Inputs:
 
     Parameters
     ----------
-    affinities : (K, z, y, x) float32, float16 or uint8
+    affinities : (K, z, y, x) float32, float16, uint8 or bool
         Predicted patches.
     foreground : (z, y, x) bool or float
         Foreground, or its probability.
@@ -90,7 +90,7 @@ def rank_patches(
 
     Parameters
     ----------
-    affinities : (K, [z,] y, x) float32, float16 or uint8 (0...255)
+    affinities : (K, [z,] y, x) float32, float16, uint8 (0...255) or bool
         Probability that the voxel at an offset (raster order) has the instance of the centre.
     foreground : ([z,] y, x) bool, integer or float
         Foreground; not 0 of integers, above 0.5 of probabilities.
@@ -138,7 +138,7 @@ def assemble(
 
     Parameters
     ----------
-    affinities : (K, [z,] y, x) float32, float16 or uint8 (0...255)
+    affinities : (K, [z,] y, x) float32, float16, uint8 (0...255) or bool
         Probability that the voxel at an offset (raster order) has the instance of the centre.
     foreground : ([z,] y, x) bool or float, optional
         Foreground, or its probability; the patches' centre channel where left out.
@@ -435,10 +435,10 @@ def check_inputs(
         )
     if affinities.dtype == np.float64:
         affinities = affinities.astype(np.float32)
-    if affinities.dtype not in (np.float32, np.float16, np.uint8):
+    if affinities.dtype not in (np.float32, np.float16, np.uint8, np.bool_):
         raise DataError(
-            f"affinities must be float32, float16 or uint8 (0...255); got {affinities.dtype}: "
-            "convert them"
+            "affinities must be float32, float16, uint8 (0...255) or bool; got "
+            f"{affinities.dtype}: convert them"
         )
     if foreground is None:
         foreground = affinities[patch.size // 2]

@@ -14,7 +14,7 @@ from instaseg.methods.patches.offsets import drop_flat_axis, window
 
 def patch_targets(
     labels: NDArray[Any], patch_shape: Sequence[int], *, ndim: int | None = None
-) -> NDArray[np.uint8]:
+) -> NDArray[np.bool_]:
     """Return the patch of every voxel.
 
     Parameters
@@ -30,9 +30,9 @@ def patch_targets(
 
     Returns
     -------
-    (K, [z,] y, x) uint8
-        1 where the voxel at an offset (raster order) has the same instance as the centre; 0 where
-        the centre is background or belongs to more than one instance, and outside the image.
+    (K, [z,] y, x) bool
+        True where the voxel at an offset (raster order) has the same instance as the centre; False
+        where the centre is background or belongs to more than one instance, and outside the image.
 
     Raises
     ------
@@ -46,10 +46,10 @@ def patch_targets(
 
     Examples
     --------
-    >>> patch_targets(np.array([[1, 1, 2, 0]]), (1, 3))[:, 0]
+    >>> patch_targets(np.array([[1, 1, 2, 0]]), (1, 3))[:, 0].astype(int)
     array([[0, 1, 0, 0],
            [1, 1, 1, 0],
-           [1, 0, 0, 0]], dtype=uint8)
+           [1, 0, 0, 0]])
     """
     labels = np.asarray(labels)
     spatial = ndim or (2 if labels.ndim == 2 else len(patch_shape))
@@ -84,8 +84,8 @@ def _views(
     return here, there
 
 
-def _of_labels(labels: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
-    target = np.zeros((len(offsets), *labels.shape), dtype=np.uint8)
+def _of_labels(labels: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    target = np.zeros((len(offsets), *labels.shape), dtype=bool)
     foreground = labels > 0
     for k, offset in enumerate(offsets):
         here, there = _views(labels.shape, offset)
@@ -93,10 +93,10 @@ def _of_labels(labels: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.u
     return target
 
 
-def _of_instances(instances: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _of_instances(instances: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return the patches of voxels with exactly one instance: all voxels of that instance."""
     shape = instances.shape[1:]
-    target = np.zeros((len(offsets), *shape), dtype=np.uint8)
+    target = np.zeros((len(offsets), *shape), dtype=bool)
     alone = instances & (np.count_nonzero(instances, axis=0) == 1)
     for k, offset in enumerate(offsets):
         here, there = _views(shape, offset)

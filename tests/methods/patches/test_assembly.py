@@ -1,6 +1,7 @@
 """All steps together: the truth comes back from perfect patches, sweeps equal single runs."""
 
 import itertools
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -40,6 +41,13 @@ def test_truth_comes_back(touching_squares, partition, thin_out, cover, vote):
     found = assemble(blurred(touching_squares, PATCH), patch_shape=PATCH, settings=chosen)
     # the third square reaches into the border, where patches are not complete, but not its centre
     assert same_partition(found, touching_squares)
+
+
+def test_the_example_of_the_readme():
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    found = {}
+    exec(text.partition("```python\n")[2].partition("```")[0], found)
+    assert found["score"] == 1
 
 
 def test_truth_comes_back_in_a_volume():
@@ -240,7 +248,7 @@ F = np.ones((6, 6), dtype=bool)
         ),
         pytest.param(A, F, (3, 3, 3), "is 3-D but affinities are 2-D", id="3-D patch"),
         pytest.param(
-            A.astype(int), F, (3, 3), "float32, float16 or uint8.*got int64", id="integers"
+            A.astype(int), F, (3, 3), "float32, float16, uint8 .* or bool; got int64", id="integers"
         ),
         pytest.param(
             A * 2, F, (3, 3), "must be probabilities between 0 and 1", id="not probabilities"

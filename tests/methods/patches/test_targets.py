@@ -14,7 +14,7 @@ def test_line_of_labels():
     #  right   1  0  1  0  0
     targets = patch_targets(np.array([[1, 1, 2, 2, 0]]), (1, 3))
     assert targets[:, 0].tolist() == [[0, 1, 0, 1, 0], [1, 1, 1, 1, 0], [1, 0, 1, 0, 0]]
-    assert targets.dtype == np.uint8
+    assert targets.dtype == bool
 
 
 def test_overlapping_instances():
