@@ -244,6 +244,10 @@ def test_a_config_of_an_experiment_is_looked_up_in_its_setup(run, work):
     assert session.context.config.vote_instances.patch_threshold == 0.2
 
 
+def test_a_sample_for_stages_that_have_no_use_for_it(refused):
+    assert refused(*NEW, "--sample", "a").startswith("--sample a: expected a stage that works on")
+
+
 def test_an_interpreter_without_the_dependencies_is_named():
     # -S leaves out site-packages, as the system's Python has none of them.
     command = [sys.executable, "-S", str(ROOT / "run_ppp.py"), "--do", "all"]

@@ -95,6 +95,7 @@ def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
         If arguments, configuration or data are wrong, or a stage would lack what it reads.
     """
     stages = expand(arguments.do)
+    _check_sample(stages, arguments.sample)
     setup: Setup | None
     if arguments.experiment is None:
         _check_new(stages, arguments.root.absolute())
@@ -180,6 +181,16 @@ def _logged(stage: Stage, context: Context) -> str | None:
 def _run_stage(stage: Stage, context: Context) -> str | None:
     text: str | None = importlib.import_module(f"instaseg.stages.{stage.name}").run(context)
     return text
+
+
+def _check_sample(stages: Sequence[Stage], names: Sequence[str]) -> None:
+    """Check that ``--sample`` has an effect: only stages on the test data heed it."""
+    of_test = any(need.startswith("test") for stage in stages for need in stage.data)
+    if names and not of_test and "status" not in [stage.name for stage in stages]:
+        raise ConfigError(
+            f"--sample {names[0]}: expected a stage that works on the test data, found"
+            f" {', '.join(stage.name for stage in stages)}; leave out --sample"
+        )
 
 
 def _check_new(stages: Sequence[Stage], root: Path) -> None:
