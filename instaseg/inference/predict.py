@@ -159,9 +159,8 @@ def _predict_batch(
             for head in predictor.heads:
                 prediction = outputs[head.name][number]
                 back: NDArray[np.float32] = head.turn(prediction, symmetry.inverse())[written]
-                share = back * np.float32(1 / len(turns))
-                mean = means[number].get(head.name)
-                means[number][head.name] = share if mean is None else mean + share
+                mean = means[number].setdefault(head.name, np.zeros(back.shape, np.float32))
+                mean += back * np.float32(1 / len(turns))
     return means
 
 
