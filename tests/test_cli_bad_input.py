@@ -197,6 +197,10 @@ def test_an_unknown_flag_gets_one_line_with_the_nearest(refused):
         (again("predict", "--sample", "x"), "no sample 'x'; there are 2227fd, 4d0967"),
         (again("predict", "--checkpoint", "99"), "--checkpoint 99: no such checkpoint in"),
         (
+            ["--do", "train", "predict", "--config", "tiny.toml", "--checkpoint", "1"],
+            "--checkpoint 1: no such checkpoint in",
+        ),
+        (
             again("predict", "--test-checkpoint", "best"),
             "expected a validated checkpoint, found no",
         ),

@@ -96,13 +96,18 @@ def check_history(stages: Sequence[Stage], context: Context) -> None:
     """
     check_artifacts(stages, context.experiment)
     names, options = {stage.name for stage in stages}, context.options
-    if "train" in names or not names & BY_ONE_CHECKPOINT:
+    if not names & BY_ONE_CHECKPOINT:
         return
     from instaseg.stages.selection import chosen_or_last, select
 
     if options.checkpoint is not None:
+        # Also where training comes first: which checkpoints it will keep is not known yet.
         chosen_or_last(context)
-    elif options.test_checkpoint == "best" and not names & {"validate", "validate_checkpoints"}:
+    elif options.test_checkpoint == "best" and not names & {
+        "train",
+        "validate",
+        "validate_checkpoints",
+    }:
         select(context)
 
 
