@@ -35,6 +35,8 @@ def run(context: Context) -> str:
         shutil.rmtree(folder)
     config = context.config
     source = crop_source(context, context.dataset("train"))
+    device = choose_device(config.general.device)
+    logger.info("train: on %s, %d samples", device, len(source.samples))
     iterations = train(
         untrained_network(context),
         _loss(context),
@@ -42,7 +44,7 @@ def run(context: Context) -> str:
             folder=folder,
             settings=config.training,
             optimizer=config.optimizer,
-            device=choose_device(config.general.device),
+            device=device,
             seed=config.general.seed,
             config=config_to_toml(config),
             statistics=source.statistics.to_dict(),
