@@ -52,7 +52,8 @@ def test_all_mistakes_at_once():
 
 
 def test_own_thresholds_can_be_named():
-    EvaluationSettings(metric="confusion_matrix.th_0_33.S", thresholds=(0.33,))
+    settings = EvaluationSettings(metric="confusion_matrix.th_0_33.S", thresholds=(0.33,))
+    assert settings.metric in score_names(settings.thresholds)
 
 
 def test_names():

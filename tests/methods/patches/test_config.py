@@ -39,4 +39,4 @@ def test_config_imports_without_kernels():
         "import sys, instaseg.methods.patches.config as c;"
         "assert not {'numba', 'torch', 'skimage'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
