@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from instaseg.data.pipeline import Crop, CropPipeline
 
 Targets = Callable[[NDArray[Any], Sequence[float]], Mapping[str, NDArray[Any]]]
-"""A function of labels with context and of the voxel size: arrays without context, by name."""
+"""A function of layers of labels ``(L, [z,] y, x)`` with context and of the voxel size: arrays
+without context, by name."""
 
 MEMORY_LIMIT = 2**30
 """Bytes of samples a worker holds in memory; larger data sets are read from disk crop by crop."""
@@ -117,6 +118,7 @@ def training_batches(
     num_workers: int,
     seed: int,
     first_iteration: int = 0,
+    first_element: int = 0,
 ) -> Generator[dict[str, Tensor], None, None]:
     """Yield training batches without end, from iteration `first_iteration` on.
 
@@ -136,20 +138,26 @@ def training_batches(
         Seed of the run, not negative.
     first_iteration : int
         Where to start; a run that goes on after N iterations passes N.
+    first_element : int
+        Number of the first crop in each batch. Processes that train together share one large
+        batch: of N crops each, that of rank r draws those from ``r * N`` on.
 
     Yields
     ------
     dict of Tensor
-        ``raw`` (B, C, *input_shape) float32, ``labels`` (B, *output_shape + 2 * context) int32,
+        ``raw`` (B, C, *input_shape) float32, ``labels`` (B, L, *output_shape + 2 * context) int32,
         ``mask`` (B, *output_shape) bool, True where labels are complete, and the targets
-        (B, ...). Labels are unique within a crop only.
+        (B, ...). Labels are in L layers in none of which instances overlap; L is one for labels
+        that do not overlap, and the same for all batches. Ids are unique within a crop only, over
+        all its layers.
 
     Raises
     ------
     DataError
         If a sample cannot be read.
     """
-    dataset = _Batches(source, augmentation, batch_size, (seed,))
+    elements = range(first_element, first_element + batch_size)
+    dataset = _Batches(source, augmentation, elements, (seed,))
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=None,
@@ -181,7 +189,7 @@ def validation_batches(
     Crops are drawn as in training, in this process; the same arguments give the same crops. The
     last batch may be smaller. See :func:`training_batches` for contents and errors.
     """
-    dataset = _Batches(source, None, batch_size, (seed, _VALIDATION))
+    dataset = _Batches(source, None, range(batch_size), (seed, _VALIDATION))
     batches: list[dict[str, Tensor]] = []
     for index in range(math.ceil(count / batch_size)):
         batch = dataset[index]
@@ -262,12 +270,12 @@ class _Batches(Dataset[Any]):
         self,
         source: CropSource,
         augmentation: AugmentationSettings | None,
-        batch_size: int,
+        elements: range,
         seed: tuple[int, ...],
     ) -> None:
         self._source = source
         self._augmentation = augmentation
-        self._batch_size = batch_size
+        self._elements = elements
         self._seed = seed
         self._pipeline: CropPipeline | None = None
 
@@ -277,7 +285,7 @@ class _Batches(Dataset[Any]):
                 self._pipeline = self._build()
             crops = [
                 self._pipeline.draw(crop_seed(self._seed, iteration, element))
-                for element in range(self._batch_size)
+                for element in self._elements
             ]
         except DataError as error:
             return _Failure(str(error))
@@ -306,18 +314,13 @@ class _Batches(Dataset[Any]):
 
 
 def _open_images(source: CropSource) -> list[CropImage]:
-    """Return the samples, in memory if all of them fit."""
-    size = sum(_bytes(sample) for sample in source.samples)
-    where = "memory" if size <= MEMORY_LIMIT else "disk"
-    return [
-        open_crop_image(
-            sample, for_sample(sample, source.normalization, source.statistics), where=where
-        )
+    """Return the samples, all with as many layers, in memory if all of them fit."""
+    images = [
+        open_crop_image(sample, for_sample(sample, source.normalization, source.statistics))
         for sample in source.samples
     ]
-
-
-def _bytes(sample: Sample) -> int:
-    """Return the size of a sample in memory."""
-    readers = (sample.open_raw(), sample.open_labels(), sample.open_mask())
-    return sum(math.prod(r.shape) * r.dtype.itemsize for r in readers if r is not None)
+    num_layers = max(image.num_layers for image in images)
+    images = [replace(image, num_layers=num_layers) for image in images]
+    if sum(image.nbytes for image in images) > MEMORY_LIMIT:
+        return images
+    return [image.in_memory() for image in images]

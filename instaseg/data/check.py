@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.data.config import DataSettings
-from instaseg.errors import DataError
+from instaseg.data.config import AugmentationSettings, DataSettings
+from instaseg.errors import ConfigError, DataError
 from instaseg.io.arrays import Reader, missing_key, slabs
 from instaseg.io.samples import Sample
 
@@ -26,6 +28,7 @@ def check_samples(
     *,
     labels: Literal["required", "optional"],
     least_shape: Sequence[int],
+    instances: Literal["may_overlap", "separate"] = "may_overlap",
 ) -> None:
     """Check that samples can be trained on, or predicted and scored.
 
@@ -41,6 +44,9 @@ def check_samples(
         ``required`` for training and validation, ``optional`` for data that is only segmented.
     least_shape : sequence of int
         Least extent of an image in voxels, per spatial axis.
+    instances : {"may_overlap", "separate"}
+        ``separate`` for training a method that cannot tell how many instances are on a voxel:
+        samples whose instances overlap are refused.
 
     Raises
     ------
@@ -51,13 +57,18 @@ def check_samples(
     -----
     Refused: images or labels that are missing, damaged, or of other axes, channels or shapes than
     expected; images with NaN or infinite values; labels that are negative or not integers; images
-    smaller than `least_shape`. Where labels are required also images without any contrast, which
-    otherwise are logged as a warning, and labels without any instance.
+    smaller than `least_shape`; instance channels that are empty or equal. Where labels are required
+    also images without any contrast, which otherwise are logged as a warning, and labels without
+    any instance.
     """
+    _warn_of_no_mask(samples, settings)
     faults = [
         f"{sample.name}: {fault}"
         for sample in samples
-        for fault in _faults(sample, settings, labels, tuple(least_shape))
+        for fault in (
+            *_faults(sample, settings, labels, tuple(least_shape)),
+            *_truth_faults(sample, labels, instances),
+        )
     ]
     if not faults:
         return
@@ -107,15 +118,45 @@ def _faults(
             reader = opened()
             if reader is None:
                 continue
-            if shape is not None and reader.shape != shape:
+            space = reader.shape[len(reader.shape) - sample.ndim :]
+            if shape is not None and space != shape:
                 yield (
                     f"{source} has shape {reader.shape}, the image {shape}; expected the same."
                     f" Check that image and {name} belong together"
                 )
-            if name == "labels":
-                yield from _label_faults(reader, labels)
         except DataError as error:
             yield _without_name(error, sample)
+
+
+def _truth_faults(
+    sample: Sample,
+    labels: Literal["required", "optional"],
+    instances: Literal["may_overlap", "separate"],
+) -> Iterator[str]:
+    """Yield what is wrong with the values of the ground truth."""
+    try:
+        reader = sample.open_labels()
+    except DataError:
+        return  # listed already
+    if reader is None:
+        return
+    try:
+        if sample.truth == "instances":
+            yield from _instance_faults(reader, labels, instances)
+        else:
+            yield from _label_faults(reader, labels)
+    except DataError as error:
+        yield _without_name(error, sample)
+
+
+def _warn_of_no_mask(samples: Sequence[Sample], settings: DataSettings) -> None:
+    """Warn where a mask is configured that no sample has: the key may be misspelt."""
+    if settings.mask_key and all(sample.mask is None for sample in samples):
+        logger.warning(
+            "%s: no sample has the array %r (data.mask_key); labels count as complete",
+            samples[0].raw.path.parent,
+            settings.mask_key,
+        )
 
 
 def _without_name(error: DataError, sample: Sample) -> str:
@@ -126,7 +167,10 @@ def _without_name(error: DataError, sample: Sample) -> str:
 def _no_labels(sample: Sample, settings: DataSettings) -> str:
     """Return the message for a sample that has no labels."""
     if sample.raw.key:
-        return f"{missing_key(sample.raw.path, settings.gt_key)} (data.gt_key names the labels)"
+        return (
+            f"{missing_key(sample.raw.path, settings.gt_key)} (data.gt_key names the labels;"
+            f" overlapping instances would be in {settings.instances_key!r}, data.instances_key)"
+        )
     return (
         f"{sample.raw.path} has no labels; expected a file of the same name in a folder y/ beside"
         " x/, or masks/ beside images/"
@@ -189,6 +233,164 @@ def _label_faults(labels: Reader, needed: Literal["required", "optional"]) -> It
         yield (
             "labels are 0 everywhere; expected at least one instance. Leave the sample out, or add"
             " its labels"
+        )
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """What instance channels hold.
+
+    Parameters
+    ----------
+    empty : list of int
+        Channels that are 0 everywhere.
+    equal : list of (int, int)
+        Channels with the same voxels as an earlier one, which comes first.
+    lowest : int
+        Least value.
+    most : int
+        Greatest number of instances on a voxel.
+    """
+
+    empty: list[int]
+    equal: list[tuple[int, int]]
+    lowest: int
+    most: int
+
+
+def _look_at_channels(instances: Reader) -> _Channels:
+    """Read instance channels ``(n, [z,] y, x)`` once, slab by slab and channel by channel."""
+    count = instances.shape[0]
+    # Equal channels are found by digests of their voxels, so that no two are held at once.
+    digests = [hashlib.blake2b(digest_size=16) for _ in range(count)]
+    voxels, lowest, most = [0] * count, 0, 0
+    for index in slabs(instances.shape[1:]):
+        together = np.zeros([s.stop - s.start for s in index], dtype=np.uint16)
+        for channel in range(count):
+            block = instances[(slice(channel, channel + 1), *index)][0]
+            inside = block != 0
+            voxels[channel] += int(np.count_nonzero(inside))
+            digests[channel].update(np.packbits(inside).tobytes())
+            together += inside
+            lowest = min(lowest, int(block.min()))
+        most = max(most, int(together.max()))
+    first: dict[bytes, int] = {}
+    equal = []
+    for channel in range(count):
+        twin = first.setdefault(digests[channel].digest(), channel)
+        if twin != channel and voxels[channel]:
+            equal.append((twin, channel))
+    return _Channels([c for c in range(count) if not voxels[c]], equal, lowest, most)
+
+
+def _instance_faults(
+    instances: Reader,
+    needed: Literal["required", "optional"],
+    overlaps: Literal["may_overlap", "separate"],
+) -> Iterator[str]:
+    """Yield faults in the values of instance channels."""
+    if not (np.issubdtype(instances.dtype, np.integer) or instances.dtype == np.bool_):
+        yield (
+            f"instances are {instances.dtype}; expected integers or booleans, one channel per"
+            " instance, not 0 inside. Convert them, for example with astype('uint8')"
+        )
+        return
+    if instances.shape[0] == 0:
+        if needed == "required":
+            yield (
+                "instances have no channels; expected at least one instance. Leave the sample out,"
+                " or add its instances"
+            )
+        return
+    found = _look_at_channels(instances)
+    if found.lowest < 0:
+        yield (
+            f"instances go down to {found.lowest}; expected 0 outside of an instance. Set what"
+            " should be ignored to 0, or mark it in an array named by data.mask_key"
+        )
+    if found.empty:
+        yield (
+            f"instance {_named(found.empty)} 0 everywhere; expected something in every channel."
+            " Remove what is empty"
+        )
+    if found.equal:
+        pairs = ", ".join(f"{a} and {b}" for a, b in found.equal[:10])
+        yield (
+            f"instance channels {pairs} have the same voxels; expected each instance once. Remove"
+            " one of the two"
+        )
+    if overlaps == "separate" and found.most > 1:
+        yield (
+            f"instances overlap, up to {found.most} on a voxel; overlapping ground truth needs"
+            " method.foreground = 'count'. Set it, or name labels that do not overlap with"
+            " data.gt_key"
+        )
+
+
+def _named(channels: list[int]) -> str:
+    """Return numbers of channels in words, with the verb."""
+    if len(channels) == 1:
+        return f"channel {channels[0]} is"
+    more = f" and {len(channels) - 10} more" if len(channels) > 10 else ""
+    return f"channels {', '.join(map(str, channels[:10]))}{more} are"
+
+
+def overlapping(samples: Sequence[Sample]) -> list[str]:
+    """Return the names of the samples of which instances overlap; reads instance channels once.
+
+    Raises
+    ------
+    DataError
+        If an array is missing or damaged.
+    """
+    names = []
+    for sample in samples:
+        truth = sample.open_labels()
+        if truth is None or sample.truth == "labels" or truth.shape[0] < 2:
+            continue
+        if _look_at_channels(truth).most > 1:
+            names.append(sample.name)
+    return names
+
+
+def check_augmentation(
+    augmentation: AugmentationSettings,
+    settings: DataSettings,
+    *,
+    instances: Literal["may_overlap", "separate"],
+) -> None:
+    """Check that augmentations fit the channels of the images, and the method.
+
+    Parameters
+    ----------
+    augmentation : AugmentationSettings
+        What is checked.
+    settings : DataSettings
+        Number of channels.
+    instances : {"may_overlap", "separate"}
+        Whether the method can tell how many instances are on a voxel.
+
+    Raises
+    ------
+    ConfigError
+        If hue is turned in images that are not RGB, a single channel is to be permuted, or crops
+        are laid over each other for a method that keeps instances apart.
+    """
+    if augmentation.overlay.probability > 0 and instances == "separate":
+        raise ConfigError(
+            "[training.augmentation.overlay] probability: crops laid over each other make instances"
+            " overlap; expected method.foreground = 'count'. Set it, or probability = 0"
+        )
+    channels = settings.num_channels
+    if augmentation.hue.probability > 0 and channels != 3:
+        raise ConfigError(
+            "[training.augmentation.hue] probability: expected data.num_channels = 3 (RGB), found"
+            f" {channels}. Set probability = 0"
+        )
+    if augmentation.permute_channels.probability > 0 and channels < 2:
+        raise ConfigError(
+            "[training.augmentation.permute_channels] probability: expected more than one channel,"
+            f" found data.num_channels = {channels}. Set probability = 0"
         )
 
 

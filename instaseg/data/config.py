@@ -69,8 +69,13 @@ class DataSettings(Table):
     """Array of the image in a zarr folder or HDF5 file."""
     gt_key: str = "volumes/gt_labels"
     """Array of the labels in a zarr folder or HDF5 file: integers, 0 is background."""
+    instances_key: str = "volumes/gt_instances"
+    """Array of overlapping instances in a zarr folder or HDF5 file: one channel per instance, not 0
+    inside; read where there is no array `gt_key`."""
     mask_key: str | None = None
-    """Array that is not 0 where labels are complete; without it they are complete everywhere."""
+    """Array that is not 0 where labels are complete; without it they are complete everywhere. For
+    partly labelled data: outside of it only what is labelled is learnt, see
+    `method.mask_bg_weight`."""
     num_channels: int = Field(default=1, ge=1)
     """Channels of every image: 1 for grey, 3 for RGB."""
     ndim: Literal[2, 3] = 2
@@ -106,16 +111,19 @@ class SamplingSettings(Table):
     """Share of crops at a place drawn evenly from all voxels of all images."""
     probability_fg: Probability = 0.5
     """Share of crops that contain a voxel of an instance; every instance is drawn equally often."""
+    probability_overlap: Probability = 0.0
+    """Share of crops that contain a voxel where instances overlap; every pair of them is drawn
+    equally often. Where none overlap it counts as `probability_fg`."""
     min_masked: Probability = 0.0
     """Least share of foreground in a crop; one with less is drawn again, up to 20 times."""
 
     @model_validator(mode="after")
     def _check_sum(self) -> SamplingSettings:
-        total = self.probability_random + self.probability_fg
-        if not math.isclose(total, 1.0, abs_tol=1e-6):
+        shares = (self.probability_random, self.probability_fg, self.probability_overlap)
+        if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
             raise ValueError(
-                "probability_random and probability_fg must sum to 1;"
-                f" got {self.probability_random} + {self.probability_fg} = {total:g}"
+                "probability_random, probability_fg and probability_overlap must sum to 1;"
+                f" got {' + '.join(map(str, shares))} = {sum(shares):g}"
             )
         return self
 
@@ -201,6 +209,32 @@ class NoiseSettings(Table):
     """Share of crops that get noise."""
 
 
+class OverlaySettings(Table):
+    """A second crop laid over the first: makes overlaps, or more of them than the data have."""
+
+    probability: Probability = 0.0
+    """Share of crops that get another one laid over them; 0 turns it off."""
+    combine: Literal["max", "min"] = "max"
+    """Which intensity is kept: `max` for bright instances on dark ground, `min` for dark ones on
+    bright ground."""
+
+
+class HueSettings(Table):
+    """Random turn of the hue of RGB images; brightest and darkest channel keep their values."""
+
+    probability: Probability = 0.0
+    """Share of crops whose hue is turned; 0 turns it off. Needs `data.num_channels = 3`."""
+    range: Interval = (-30.0, 30.0)
+    """Range of the turn in degrees; 120 makes red green."""
+
+
+class PermuteChannelsSettings(Table):
+    """Channels in random order, for images whose colours have no meaning."""
+
+    probability: Probability = 0.0
+    """Share of crops whose channels are permuted; 0 turns it off. Needs more than one channel."""
+
+
 class AugmentationSettings(Table):
     """Random changes of training crops."""
 
@@ -208,6 +242,12 @@ class AugmentationSettings(Table):
     """Deformation, rotation and zoom."""
     simple: SimpleSettings = SimpleSettings()
     """Mirroring and transposition."""
+    overlay: OverlaySettings = OverlaySettings()
+    """Crops laid over crops."""
+    permute_channels: PermuteChannelsSettings = PermuteChannelsSettings()
+    """Order of the channels."""
+    hue: HueSettings = HueSettings()
+    """Hue of RGB images."""
     intensity: IntensitySettings = IntensitySettings()
     """Contrast and brightness."""
     blur: BlurSettings = BlurSettings()
@@ -220,7 +260,10 @@ REMOVED_KEYS: Mapping[str, Mapping[str, str]] = {
     "data": {
         "voxel_unit": "units are read from the attribute `units` of the images",
         "fg_key": "foreground is where the labels are not 0",
-        "one_instance_per_channel": "overlapping instances are not in this release; remove it",
+        "one_instance_per_channel": (
+            "an array named by instances_key has one channel per instance, one named by gt_key one"
+            " label per voxel; remove it"
+        ),
     },
     "preprocessing": {
         "clipmax": "use [data.normalization] kind = 'percentile' with upper",
@@ -230,20 +273,18 @@ REMOVED_KEYS: Mapping[str, Mapping[str, str]] = {
         "standardize": "use [data.normalization] kind = 'mean_std'",
     },
     "training.sampling": {
-        "overlap_csv_folder": "locations come from the labels; no CSV files are needed",
+        "overlap_csv_folder": "locations come from the labels; set probability_overlap",
         "fg_csv_folder": "locations come from the labels; set probability_fg",
         "sample_fg_points": "set probability_fg",
         "point_balance_radius": "every instance is drawn equally often with probability_fg",
-        "point_balance_radius_overlap": "every instance is drawn equally often with probability_fg",
-        "probability_overlap": (
-            "instances that overlap come in a later release; use probability_fg"
+        "point_balance_radius_overlap": (
+            "every pair of instances that overlap is drawn equally often with probability_overlap"
         ),
     },
     "training.augmentation": {
         "shift_intensity": "set shift in [training.augmentation.intensity]",
         "scale_intensity": "set scale in [training.augmentation.intensity]",
-        "add_partly": "pasting crops over crops comes in a later release",
-        "overlay": "pasting crops over crops comes in a later release",
+        "add_partly": "set probability in [training.augmentation.overlay]",
     },
     "training.augmentation.intensity": {
         "scale_min": "set scale = [low, high]",

@@ -3,7 +3,7 @@
 ::
 
     sample 0 ─┐
-    sample 1 ─┼► RandomCrop ► Deform ► SimpleAugment ► IntensityAugment ► Blur ► Noise
+    sample 1 ─┼► RandomCrop ► Deform ► SimpleAugment ► Overlay ► colours ► Intensity ► Blur ► Noise
     ...      ─┘
 
 Every request has a seed of its own, and every node draws from that seed alone, so that a crop can
@@ -24,7 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from instaseg.data.config import AugmentationSettings, Axes, ElasticSettings, SamplingSettings
+from instaseg.data.config import (
+    AugmentationSettings,
+    Axes,
+    ElasticSettings,
+    OverlaySettings,
+    SamplingSettings,
+)
 from instaseg.data.crops import CropImage, LocationSampler
 from instaseg.errors import DataError
 from instaseg.geometry import Box
@@ -52,7 +58,7 @@ class Crop:
     raw : ndarray of float32
         Normalised, augmented image ``(c, *input_shape)``.
     labels : ndarray of int32
-        Labels with context; ids are only good within the crop.
+        Layers of labels with context, ``(l, [z,] y, x)``; ids are only good within the crop.
     mask : ndarray of uint8
         1 where labels are complete, of the network's output shape.
     resolution : tuple of float
@@ -159,6 +165,12 @@ def _augmentation_nodes(
     mirror, transpose = _axes(settings.simple.mirror, ndim), _axes(settings.simple.transpose, ndim)
     if mirror or len(transpose) > 1:
         yield gp.SimpleAugment(mirror_only=mirror, transpose_only=transpose)
+    if settings.overlay.probability > 0:
+        yield _Overlay(settings.overlay)
+    if settings.permute_channels.probability > 0:
+        yield _PermuteChannels(settings.permute_channels.probability)
+    if settings.hue.probability > 0:
+        yield _Hue(settings.hue.range, settings.hue.probability)
     scale, shift = settings.intensity.scale, settings.intensity.shift
     if scale != (1, 1) or shift != (0, 0):
         yield gp.IntensityAugment(RAW, *scale, *shift, clip=False)
@@ -306,6 +318,8 @@ def deform(image: NDArray[Any], coordinates: NDArray[np.float32], order: int) ->
     channels = image.reshape(-1, *image.shape[image.ndim - ndim :])
     sampled = [
         ndimage.map_coordinates(c, coordinates, order=order, mode="nearest", prefilter=False)
+        if c.any()
+        else np.zeros(coordinates.shape[1:], dtype=image.dtype)
         for c in channels
     ]
     return np.stack(sampled).reshape(*image.shape[: image.ndim - ndim], *coordinates.shape[1:])
@@ -419,6 +433,120 @@ def _cubic_weights(size: int, spacing: int) -> NDArray[np.float32]:
     for k, column in enumerate(columns):
         weights[np.arange(size), left + k] = column
     return weights
+
+
+class _Overlay(gp.BatchProvider):  # type: ignore[misc]
+    """A second crop laid over some of the crops; its instances lie in layers of their own.
+
+    It is drawn and deformed as the first, by a seed of its own. Crops without one get empty layers,
+    so that all have as many.
+    """
+
+    def __init__(self, settings: OverlaySettings) -> None:
+        self._settings = settings
+
+    def setup(self) -> None:
+        for key, spec in self.get_upstream_providers()[0].spec.items():
+            self.provides(key, spec)
+
+    def provide(self, request: gp.BatchRequest) -> gp.Batch:
+        rng = np.random.default_rng(request.random_seed)
+        batch = self._request(request, rng)
+        if rng.random() < self._settings.probability:
+            over = self._request(request, rng)
+            combine = np.maximum if self._settings.combine == "max" else np.minimum
+            batch[RAW].data = combine(batch[RAW].data, over[RAW].data)
+            batch[LABELS].data = stack_layers(batch[LABELS].data, over[LABELS].data)
+            if MASK in batch:
+                batch[MASK].data = batch[MASK].data & over[MASK].data
+        else:
+            none = np.zeros_like(batch[LABELS].data)
+            batch[LABELS].data = stack_layers(batch[LABELS].data, none)
+        return batch
+
+    def _request(self, request: gp.BatchRequest, rng: np.random.Generator) -> gp.Batch:
+        """Return what a new seed gives."""
+        again = gp.BatchRequest(random_seed=int(rng.integers(2**32)))
+        for key, spec in request.items():
+            again[key] = spec.copy()
+        return self.get_upstream_providers()[0].request_batch(again)
+
+
+def stack_layers(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the layers of two crops ``(l, ...)`` as one, ids of the second above the first's.
+
+    Examples
+    --------
+    >>> stack_layers(np.array([[0, 7]], np.int32), np.array([[1, 0]], np.int32)).tolist()
+    [[0, 7], [8, 0]]
+    """
+    return np.concatenate([first, np.where(second != 0, second + first.max(), 0)], dtype=np.int32)
+
+
+class _PermuteChannels(gp.BatchFilter):  # type: ignore[misc]
+    """The channels of some of the images in another order."""
+
+    def __init__(self, probability: float) -> None:
+        self._probability = probability
+        self._rng = np.random.default_rng(0)
+
+    def prepare(self, request: gp.BatchRequest) -> None:
+        """Take the seed of this request."""
+        self._rng = np.random.default_rng(request.random_seed)
+
+    def process(self, batch: gp.Batch, request: gp.BatchRequest) -> None:  # noqa: ARG002
+        """Draw whether, and the order."""
+        if self._rng.random() < self._probability:
+            array = batch[RAW]
+            array.data = array.data[self._rng.permutation(len(array.data))]
+
+
+class _Hue(gp.BatchFilter):  # type: ignore[misc]
+    """Another hue for some of the RGB images."""
+
+    def __init__(self, degrees: tuple[float, float], probability: float) -> None:
+        self._degrees = degrees
+        self._probability = probability
+        self._rng = np.random.default_rng(0)
+
+    def prepare(self, request: gp.BatchRequest) -> None:
+        """Take the seed of this request."""
+        self._rng = np.random.default_rng(request.random_seed)
+
+    def process(self, batch: gp.Batch, request: gp.BatchRequest) -> None:  # noqa: ARG002
+        """Draw whether, and by how much."""
+        if self._rng.random() < self._probability:
+            array = batch[RAW]
+            array.data = turn_hue(array.data, self._rng.uniform(*self._degrees))
+
+
+def turn_hue(image: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
+    """Return an RGB image ``(3, ...)`` with its hue turned, brightest and darkest values kept.
+
+    Works for any range of values, unlike conversions that expect 0 to 1: hue is where the middle
+    channel lies between the other two (Smith 1978, "Color gamut transform pairs").
+
+    Examples
+    --------
+    >>> turn_hue(np.array([[5.0], [-1.0], [-1.0]], np.float32), 60).ravel().tolist()  # red: yellow
+    [5.0, 5.0, -1.0]
+    """
+    red, green, blue = image
+    high, low = image.max(axis=0), image.min(axis=0)
+    chroma = high - low
+    scale = np.divide(1, chroma, where=chroma > 0, out=np.zeros_like(chroma))
+    hue = np.where(
+        high == red,
+        (green - blue) * scale,
+        np.where(high == green, (blue - red) * scale + 2, (red - green) * scale + 4),
+    ).astype(np.float32)
+    hue += np.float32(degrees / 60)
+    turned = np.empty_like(image)
+    for channel, shift in enumerate((5, 3, 1)):
+        # Distance along the circle of six sixths: high on two of them, low on two, and between.
+        k = np.mod(hue + shift, 6)
+        turned[channel] = high - chroma * np.clip(np.minimum(k, 4 - k), 0, 1)
+    return turned
 
 
 class _Blur(gp.BatchFilter):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 
 from instaseg.data.config import DataSettings
 from instaseg.errors import DataError
-from instaseg.io.arrays import has_array, write_array
+from instaseg.io.arrays import Reader, default_chunks, has_array, new_array, write_array
 from instaseg.io.pairing import pair_images
-from instaseg.io.samples import Sample, Source
+from instaseg.io.samples import Sample, Source, Truth, read_whole
 from instaseg.progress import progress
 
 logger = logging.getLogger(__name__)
 
 RAW_KEY = "volumes/raw"
 LABELS_KEY = "volumes/gt_labels"
+INSTANCES_KEY = "volumes/gt_instances"
 MASK_KEY = "volumes/mask"
+
+_TRUTH_KEYS: Mapping[Truth, str] = {"labels": LABELS_KEY, "instances": INSTANCES_KEY}
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _complete(path: Path, sample: Sample) -> bool:
     """Return whether all arrays of a sample are written."""
     keys = [RAW_KEY]
     keys += [MASK_KEY] if sample.mask else []
-    keys += [LABELS_KEY] if sample.labels else []
+    keys += [_TRUTH_KEYS[sample.truth]] if sample.labels else []
     return all(has_array(path, key) for key in keys)
 
 
@@ -144,11 +147,33 @@ def _write(sample: Sample, path: Path) -> None:
     raw = sample.read_raw()
     with_channels = {**attributes, "axis_names": ["c", *space]}
     write_array(path, RAW_KEY, raw, attributes=with_channels)
-    mask, labels = sample.read_mask(), sample.read_labels()
+    mask = sample.read_mask()
     if mask is not None:
         write_array(path, MASK_KEY, (mask != 0).astype(np.uint8), attributes=attributes)
-    if labels is not None:
-        write_array(path, LABELS_KEY, _unsigned(labels), attributes=attributes)
+    labels = sample.open_labels()
+    if labels is None:
+        return
+    if sample.truth == "instances":
+        _write_instances(labels, path, attributes)
+    else:
+        write_array(path, LABELS_KEY, _unsigned(read_whole(labels)), attributes=attributes)
+
+
+def _write_instances(instances: Reader, path: Path, attributes: Mapping[str, Any]) -> None:
+    """Write instance channels as 0 and 1, one at a time."""
+    count, *space = instances.shape
+    with new_array(
+        path,
+        INSTANCES_KEY,
+        shape=instances.shape,
+        dtype=np.uint8,
+        # Of its own for every channel, in 2-D too: crops are read channel by channel.
+        chunks=(1, *default_chunks(space)),
+        attributes={**attributes, "axis_names": ["n", *attributes["axis_names"]]},
+    ) as writer:
+        for channel in range(count):
+            index = (slice(channel, channel + 1), *(slice(0, n) for n in space))
+            writer[index] = (instances[index] != 0).astype(np.uint8)
 
 
 def _unsigned(labels: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 Layouts of a folder, tried in this order where the format is left open::
 
-    <folder>/a.zarr ...            volumes/raw, volumes/gt_labels ... inside
+    <folder>/a.zarr ...            volumes/raw, and volumes/gt_labels or volumes/gt_instances inside
     <folder>/a.hdf ...             the same keys inside
     <folder>/x/a.tif  y/a.tif      images and labels, paired by name or by the number in it
     <folder>/images/  masks/       likewise
@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from instaseg.io.arrays import (
 from instaseg.io.pairing import image_files, pair_images, visible_files
 
 FOLDER_PAIRS = (("x", "y"), ("images", "masks"))
+
+Truth = Literal["labels", "instances"]
+"""Ground truth as one label per voxel, or as one channel per instance, where instances overlap."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,15 @@ class Sample:
     raw : Source
         The image.
     labels, mask : Source, optional
-        Instance labels, and where they are complete.
+        Ground truth, and where it is complete.
     resolution : tuple of float
         Physical size of a voxel per spatial axis; its length is the number of spatial axes.
     units : tuple of str
         Units of `resolution`, for example ``("um", "um")``.
     channels : int
         Channels of the image.
+    truth : {"labels", "instances"}
+        What `labels` holds: one label per voxel, or one channel per instance, not 0 inside.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Sample:
     resolution: tuple[float, ...]
     units: tuple[str, ...]
     channels: int = 1
+    truth: Truth = "labels"
 
     @property
     def ndim(self) -> int:
@@ -96,8 +102,23 @@ class Sample:
         return _ChannelsFirst(self.raw.open(), self)
 
     def open_labels(self) -> Reader | None:
-        """Open the labels as ``([z,] y, x)``; None where the sample has none."""
-        return None if self.labels is None else _Spatial(self.labels, self)
+        """Open the ground truth; None where the sample has none.
+
+        Returns
+        -------
+        Reader or None
+            Labels ``([z,] y, x)``, or, where `truth` says so, instances ``(n, [z,] y, x)``.
+
+        Raises
+        ------
+        DataError
+            If it is missing or damaged, or has other axes.
+        """
+        if self.labels is None:
+            return None
+        if self.truth == "instances":
+            return _InstanceChannels(self.labels, self)
+        return _Spatial(self.labels, self)
 
     def open_mask(self) -> Reader | None:
         """Open the mask of complete labels as ``([z,] y, x)``; None where there is none."""
@@ -108,7 +129,7 @@ class Sample:
         return read_whole(self.open_raw())
 
     def read_labels(self) -> NDArray[Any] | None:
-        """Read all labels as ``([z,] y, x)``; None where the sample has none."""
+        """Read the whole ground truth, see :meth:`open_labels`; None where there is none."""
         reader = self.open_labels()
         return None if reader is None else read_whole(reader)
 
@@ -192,6 +213,38 @@ class _Spatial:
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         if self._lead:
             block: NDArray[Any] = self._reader[(slice(0, 1), *index)][0]
+            return block
+        return self._reader[index]
+
+
+class _InstanceChannels:
+    """Overlapping instances on disk presented as ``(n, [z,] y, x)``."""
+
+    def __init__(self, source: Source, sample: Sample) -> None:
+        self._reader = source.open()
+        shape = self._reader.shape
+        # 2-D data kept as volumes: a z axis of length one after the channels.
+        self._flat = len(shape) == sample.ndim + 2 and shape[1] == 1
+        self.shape: tuple[int, ...] = self._keep(shape)
+        if len(self.shape) != sample.ndim + 1:
+            space = "z, y, x" if sample.ndim == 3 else "y, x"
+            raise DataError(
+                f"sample {sample.name}: {source} has shape {shape}; expected (n, {space}), one"
+                f" channel per instance (data.ndim = {sample.ndim}). Set data.ndim, or name labels"
+                " without channels with data.gt_key"
+            )
+        self.dtype: np.dtype[Any] = self._reader.dtype
+        self.attributes: Mapping[str, Any] = self._reader.attributes
+        chunks = self._reader.chunks
+        self.chunks: tuple[int, ...] | None = None if chunks is None else self._keep(chunks)
+
+    def _keep(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        """Return one value per axis that is presented."""
+        return (*values[:1], *values[2:]) if self._flat else values
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        if self._flat:
+            block: NDArray[Any] = self._reader[(index[0], slice(0, 1), *index[1:])][:, 0]
             return block
         return self._reader[index]
 
@@ -328,7 +381,7 @@ def _container_sample(path: Path, settings: DataSettings) -> Sample:
     attributes = (
         array_attributes(path, settings.raw_key) if has_array(path, settings.raw_key) else {}
     )
-    labels = Source(path, settings.gt_key) if has_array(path, settings.gt_key) else None
+    labels, truth = _container_truth(path, settings)
     mask = settings.mask_key
     return Sample(
         name=path.stem,
@@ -338,7 +391,17 @@ def _container_sample(path: Path, settings: DataSettings) -> Sample:
         resolution=_resolution(attributes, settings),
         units=_units(attributes, settings.ndim),
         channels=settings.num_channels,
+        truth=truth,
     )
+
+
+def _container_truth(path: Path, settings: DataSettings) -> tuple[Source | None, Truth]:
+    """Return the ground truth of a zarr folder or HDF5 file: labels, else instance channels."""
+    if has_array(path, settings.gt_key):
+        return Source(path, settings.gt_key), "labels"
+    if has_array(path, settings.instances_key):
+        return Source(path, settings.instances_key), "instances"
+    return None, "labels"
 
 
 def _resolution(attributes: Mapping[str, Any], settings: DataSettings) -> tuple[float, ...]:

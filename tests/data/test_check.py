@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from instaseg.data.check import check_samples
-from instaseg.data.config import DataSettings
-from instaseg.errors import DataError
-from instaseg.io.arrays import write_array
+from instaseg.data import check
+from instaseg.data.check import check_augmentation, check_samples, overlapping
+from instaseg.data.config import (
+    AugmentationSettings,
+    DataSettings,
+    HueSettings,
+    OverlaySettings,
+    PermuteChannelsSettings,
+)
+from instaseg.errors import ConfigError, DataError
+from instaseg.io.arrays import slabs, write_array
 from instaseg.io.samples import find_samples
 
 GREY = DataSettings()
@@ -151,3 +158,111 @@ def test_constant_image_is_only_a_warning_where_nothing_is_learnt(tmp_path, capl
     with caplog.at_level(logging.WARNING):
         check_samples(find_samples(tmp_path, GREY), GREY, labels="optional", least_shape=(8, 8))
     assert "a: image has the same value everywhere" in caplog.text
+
+
+WORMS = np.zeros((4, 20, 30), np.uint8)
+WORMS[0, 3], WORMS[1, 5, :9], WORMS[2, 7:9, 4:], WORMS[3, 12] = 1, 2, 3, 4
+CROSSING = WORMS.copy()
+CROSSING[1, 3, 5] = 2
+
+
+def write_worms(folder, instances, *, name="a", image=IMAGE):
+    write_array(folder / f"{name}.zarr", "volumes/raw", image)
+    write_array(folder / f"{name}.zarr", "volumes/gt_instances", instances)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int64])
+def test_good_instances_pass(tmp_path, dtype):
+    samples = find_samples(write_worms(tmp_path, WORMS.astype(dtype)), GREY)
+    for instances in ("may_overlap", "separate"):
+        check_samples(samples, GREY, labels="required", least_shape=(8, 8), instances=instances)
+
+
+def changed(channel, value):
+    return np.stack([value if c == channel else worm for c, worm in enumerate(WORMS)])
+
+
+INSTANCE_FAULTS = [
+    ("floats", WORMS.astype(np.float32), "a: instances are float32; expected integers or booleans"),
+    ("other shape", WORMS[:, :13], "has shape (4, 13, 30), the image (20, 30)"),
+    ("no axis", WORMS[0], "has shape (20, 30); expected (n, y, x), one channel per instance"),
+    ("none", WORMS[:0], "a: instances have no channels; expected at least one instance"),
+    ("empty", changed(2, 0 * WORMS[0]), "a: instance channel 2 is 0 everywhere"),
+    ("two empty", WORMS * (WORMS > 2), "a: instance channels 0, 1 are 0 everywhere"),
+    ("twins", changed(2, 7 * WORMS[0]), "a: instance channels 0 and 2 have the same voxels"),
+    ("negative", -WORMS.astype(np.int16), "a: instances go down to -4; expected 0 outside"),
+]
+
+
+@pytest.mark.parametrize(
+    ("instances", "message"), [f[1:] for f in INSTANCE_FAULTS], ids=[f[0] for f in INSTANCE_FAULTS]
+)
+def test_instance_faults(tmp_path, instances, message):
+    fault = fault_of(write_worms(tmp_path, instances))
+    assert message in fault
+    assert "1 fault in 1 sample:" in fault
+
+
+def test_all_that_is_wrong_with_instances_is_listed(tmp_path):
+    write_worms(tmp_path, np.concatenate([WORMS, WORMS[:2], 0 * WORMS[:1]]), name="a")
+    write_worms(tmp_path, WORMS, name="b")
+    write_worms(tmp_path, WORMS[:, 1:], name="c")
+    fault = fault_of(tmp_path)
+    assert "3 faults in 3 samples" in fault
+    assert "a: instance channel 6 is 0" in fault
+    assert "a: instance channels 0 and 4, 1 and 5 have the same" in fault
+
+
+def test_overlapping_truth_needs_a_method_that_counts(tmp_path, monkeypatch):
+    write_worms(tmp_path, CROSSING, name="a")
+    write_worms(tmp_path, WORMS, name="b")
+    monkeypatch.setattr(check, "slabs", lambda shape: slabs(shape, voxels=40))
+    samples = find_samples(tmp_path, GREY)
+    assert overlapping(samples) == ["a"]
+    check_samples(samples, GREY, labels="required", least_shape=(8, 8))
+    with pytest.raises(DataError) as caught:
+        check_samples(samples, GREY, labels="required", least_shape=(8, 8), instances="separate")
+    assert str(caught.value).splitlines()[1:] == [
+        "  - a: instances overlap, up to 2 on a voxel; overlapping ground truth needs"
+        " method.foreground = 'count'. Set it, or name labels that do not overlap with data.gt_key"
+    ]
+
+
+def test_damaged_instances(tmp_path):
+    write_worms(tmp_path, WORMS)
+    (tmp_path / "a.zarr" / "volumes" / "gt_instances" / "0.0.0").write_bytes(b"broken")
+    assert "a chunk is damaged, write the array again" in fault_of(tmp_path)
+
+
+def test_missing_truth_names_both_keys(tmp_path):
+    write_array(tmp_path / "a.zarr", "volumes/raw", IMAGE)
+    assert "would be in 'volumes/gt_instances', data.instances_key" in fault_of(tmp_path)
+
+
+def test_a_mask_that_no_sample_has_is_told(tmp_path, caplog):
+    write_worms(tmp_path, WORMS)
+    settings = DataSettings(mask_key="volumes/complete")
+    with caplog.at_level(logging.WARNING):
+        check_samples(
+            find_samples(tmp_path, settings), settings, labels="required", least_shape=(8, 8)
+        )
+    assert "no sample has the array 'volumes/complete' (data.mask_key)" in caplog.text
+
+
+AUGMENTATION_FAULTS = [
+    ({"hue": HueSettings(probability=0.1)}, "num_channels = 3 .RGB., found 1"),
+    (
+        {"permute_channels": PermuteChannelsSettings(probability=0.1)},
+        "expected more than one channel, found data.num_channels = 1",
+    ),
+    ({"overlay": OverlaySettings(probability=0.1)}, "expected method.foreground = 'count'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), AUGMENTATION_FAULTS)
+def test_augmentations_that_do_not_fit(change, message):
+    settings = AugmentationSettings(**change)
+    with pytest.raises(ConfigError, match=message):
+        check_augmentation(settings, GREY, instances="separate")
+    check_augmentation(settings, DataSettings(num_channels=3), instances="may_overlap")

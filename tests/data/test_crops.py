@@ -1,15 +1,19 @@
 """Boxes cut out of samples: mirrored at the border, drawn where they should be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instaseg.data import crops
 from instaseg.data.config import SamplingSettings
 from instaseg.data.crops import (
     CropImage,
-    ForegroundIndex,
     LocationSampler,
+    foreground_index,
+    overlap_index,
     read_box,
     separate_mirrored,
 )
@@ -36,8 +40,12 @@ class OnDisk:
 
 
 def crop_image(labels, mask=None):
-    raw = (labels[np.newaxis] != 0).astype(np.uint8)
-    return CropImage(raw, labels, mask, SAME, (1.0,) * labels.ndim)
+    return layered_image(labels[np.newaxis], mask)
+
+
+def layered_image(layers, mask=None):
+    raw = (layers != 0).any(axis=0, keepdims=True).astype(np.uint8)
+    return CropImage(raw, layers, mask, SAME, (1.0,) * (layers.ndim - 1), len(layers))
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,11 +76,11 @@ def test_mirrored_copies_are_instances_of_their_own():
 
 def test_labels_keep_their_meaning_in_any_type():
     big = np.array([[0, 2**40, 2**40, 7]], dtype=np.uint64)
-    cut = crop_image(big).crop_labels(Box((0, 0), (1, 4)))
+    cut = crop_image(big).crop_labels(Box((0, 0), (1, 4)))[0]
     assert cut.dtype == np.int32
     assert (cut[0, 0], cut[0, 1] == cut[0, 2], cut[0, 3] not in (0, cut[0, 1])) == (0, True, True)
     small = crop_image(np.array([[0, 300, 7]], dtype=np.uint16)).crop_labels(Box((0, 0), (1, 3)))
-    assert small.tolist() == [[0, 300, 7]]
+    assert small.tolist() == [[[0, 300, 7]]]
 
 
 def test_mask_is_one_without_one():
@@ -88,10 +96,10 @@ def test_instances_are_drawn_equally_often():
     labels = np.zeros((20, 20), np.uint16)
     labels[0, 0] = 9  # one voxel
     labels[5:15, 5:15] = 4  # a hundred
-    index = ForegroundIndex(labels)
+    index = foreground_index(labels[np.newaxis])
     rng = np.random.default_rng(0)
     drawn = [index.draw(rng) for _ in range(400)]
-    assert index.instances == 2
+    assert index.groups == 2
     assert 160 < sum(voxel == (0, 0) for voxel in drawn) < 240
     assert {labels[voxel] for voxel in drawn} == {4, 9}
     assert len(set(drawn)) > 80
@@ -147,3 +155,89 @@ def test_foreground_that_is_not_to_be_had_ends_the_search():
     wanted = SamplingSettings(probability_random=1, probability_fg=0, min_masked=0.9)
     sampler = LocationSampler([crop_image(np.zeros((9, 9), np.uint8))], wanted, (4, 4))
     assert sampler.draw(np.random.default_rng(0))[0] == 0
+
+
+# Three worms: 1 and 2 cross on one voxel, 2 and 3 on a large part; 4 is alone.
+def crossing():
+    layers = np.zeros((2, 40, 40), np.uint16)
+    layers[0, 10, 5:20], layers[1, 5:25, 7] = 1, 2
+    layers[0, 14:34, 5:9] = 3
+    layers[1, 35, 35] = 4
+    return layers
+
+
+def test_crops_have_layers_also_those_a_sample_lacks():
+    image = replace(layered_image(crossing()), num_layers=3)
+    crop = image.crop_labels(Box((9, 5), (12, 9)))
+    assert (crop.shape, crop.dtype) == ((3, 3, 4), np.int32)
+    assert crop[0].tolist() == [[0] * 4, [1] * 4, [0] * 4]
+    assert crop[1].tolist() == [[0, 0, 2, 0]] * 3
+    assert not crop[2].any()
+
+
+def test_mirrored_copies_are_separated_in_every_layer():
+    layers = np.zeros((2, 4, 6), np.uint16)
+    layers[0, :, 2], layers[1, :, 2], layers[1, 0, 0] = 5, 7, 8
+    crop = layered_image(layers).crop_labels(Box((0, -3), (4, 6)))
+    # Columns: 3 mirrored ones, then the image; 8 touches its copy, the others do not.
+    assert crop[0, 0, 5] == 5
+    assert crop[1, 0, [3, 5]].tolist() == [8, 7]
+    ids = [crop[0, 0, 1], crop[0, 0, 5], crop[1, 0, 1], crop[1, 0, 5], crop[1, 0, 3]]
+    assert len(set(ids)) == 5
+    assert 0 not in ids
+
+
+def test_pairs_that_overlap_are_drawn_equally_often():
+    layers = crossing()
+    index = overlap_index(layers)
+    assert index.groups == 2
+    rng = np.random.default_rng(0)
+    drawn = [index.draw(rng) for _ in range(400)]
+    assert 160 < sum(voxel == (10, 7) for voxel in drawn) < 240
+    assert {voxel for voxel in drawn if voxel != (10, 7)} == {(y, 7) for y in range(14, 25)}
+    assert overlap_index(layers[:1]).groups == 0
+
+
+def test_a_selection_of_overlap_keeps_every_pair(monkeypatch):
+    monkeypatch.setattr(crops, "_MOST_OF_SLAB", 3)
+    index = overlap_index(crossing())
+    assert index.groups == 2
+    rng = np.random.default_rng(0)
+    # 12 voxels, every fourth, and the first of each pair.
+    assert len({index.draw(rng) for _ in range(100)}) == 4
+
+
+def test_overlap_crops_hold_an_overlap():
+    only = SamplingSettings(probability_random=0, probability_fg=0, probability_overlap=1)
+    plain = np.zeros((2, 40, 40), np.uint16)
+    plain[0, :10] = 1
+    images = [layered_image(plain), layered_image(crossing())]
+    sampler = LocationSampler(images, only, (5, 5))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        number, box = sampler.draw(rng)
+        assert number == 1
+        assert (images[1].crop_labels(box) != 0).all(axis=0).any()
+
+
+def test_kinds_are_drawn_by_their_shares():
+    layers = np.zeros((2, 60, 1), np.uint16)
+    layers[0, :20], layers[1, :10] = 1, 2
+    shares = SamplingSettings(probability_random=0.5, probability_fg=0.25, probability_overlap=0.25)
+    sampler = LocationSampler([layered_image(layers)], shares, (1, 1))
+    rng = np.random.default_rng(0)
+    rows = np.array([sampler.draw(rng)[1].begin[0] for _ in range(1200)])
+    # Random: a sixth each below 10 and 20; foreground: 1 to the first ten by 2, half by 1.
+    assert abs((rows >= 20).mean() - 0.5 * 2 / 3) < 0.05
+    assert abs((rows < 10).mean() - (0.5 / 6 + 0.25 * 0.75 + 0.25)) < 0.05
+
+
+def test_without_overlap_its_share_goes_to_the_foreground():
+    only = SamplingSettings(probability_random=0, probability_fg=0, probability_overlap=1)
+    labels = np.zeros((40, 40), np.uint8)
+    labels[30, 2] = 1
+    sampler = LocationSampler([crop_image(labels)], only, (5, 5))
+    rng = np.random.default_rng(0)
+    assert all(labels[sampler.draw(rng)[1].slices].any() for _ in range(30))
+    empty = LocationSampler([crop_image(0 * labels)], only, (5, 5))
+    assert empty.draw(rng)[0] == 0

@@ -9,14 +9,23 @@ from instaseg.data.config import (
     AugmentationSettings,
     BlurSettings,
     ElasticSettings,
+    HueSettings,
     IntensitySettings,
     NoiseSettings,
+    OverlaySettings,
+    PermuteChannelsSettings,
     SamplingSettings,
     SimpleSettings,
 )
 from instaseg.data.crops import CropImage
 from instaseg.data.normalization import Statistics
-from instaseg.data.pipeline import CropPipeline, deform, draw_deformation, smooth_noise
+from instaseg.data.pipeline import (
+    CropPipeline,
+    deform,
+    draw_deformation,
+    smooth_noise,
+    turn_hue,
+)
 from instaseg.errors import DataError
 from instaseg.geometry import Box
 
@@ -37,7 +46,7 @@ BOXES = {
 
 def image_of(labels, mask=None, channels=1):
     raw = np.stack([np.where(labels > 0, 1.0, 0.0).astype(np.float32)] * channels)
-    return CropImage(raw, labels, mask, SAME, (1.0,) * labels.ndim)
+    return CropImage(raw, labels[np.newaxis], mask, SAME, (1.0,) * labels.ndim)
 
 
 @pytest.fixture
@@ -54,11 +63,15 @@ def world():
 def test_without_augmentation_a_crop_is_a_part_of_the_sample(world):
     pipeline = CropPipeline([world], BOXES, RANDOM, None)
     crop = pipeline.draw(5)
-    assert (crop.raw.shape, crop.labels.shape, crop.mask.shape) == ((1, 24, 24), (22, 22), (16, 16))
+    assert (crop.raw.shape, crop.labels.shape, crop.mask.shape) == (
+        (1, 24, 24),
+        (1, 22, 22),
+        (16, 16),
+    )
     # Raw and labels share their centre: labels begin at voxel (1, 1) of the raw crop.
-    np.testing.assert_array_equal(crop.raw[0, 1:-1, 1:-1] > 0, crop.labels > 0)
+    np.testing.assert_array_equal(crop.raw[:, 1:-1, 1:-1] > 0, crop.labels > 0)
     assert any(
-        np.array_equal(crop.labels[3:-3, 3:-3], world.labels[y : y + 16, x : x + 16])
+        np.array_equal(crop.labels[:, 3:-3, 3:-3], world.labels[:, y : y + 16, x : x + 16])
         for y in range(45)
         for x in range(55)
     )
@@ -99,7 +112,7 @@ def test_labels_follow_the_image(world):
     pipeline = CropPipeline([world], BOXES, RANDOM, settings)
     for seed in range(20):
         crop = pipeline.draw(seed)
-        different = (crop.raw[0, 1:-1, 1:-1] > 0.5) != (crop.labels > 0)
+        different = (crop.raw[:, 1:-1, 1:-1] > 0.5) != (crop.labels > 0)
         assert different.mean() < 0.03
 
 
@@ -110,7 +123,7 @@ def test_a_still_deformation_changes_nothing(world):
     assert crop.raw.shape == plain.raw.shape
     # The seeds of the nodes differ, so compare contents with the whole image instead of the crop.
     assert any(
-        np.array_equal(crop.labels[3:-3, 3:-3], world.labels[y : y + 16, x : x + 16])
+        np.array_equal(crop.labels[:, 3:-3, 3:-3], world.labels[:, y : y + 16, x : x + 16])
         for y in range(45)
         for x in range(55)
     )
@@ -202,12 +215,12 @@ def test_blur_and_noise_change_only_the_image(world):
 
 
 def test_masks_are_cut_with_the_labels(world):
-    masked = CropImage(world.raw, world.labels, world.labels == 0, SAME, (1.0, 1.0))
+    masked = CropImage(world.raw, world.labels, world.labels[0] == 0, SAME, (1.0, 1.0))
     settings = AugmentationSettings()
     pipeline = CropPipeline([masked], BOXES, RANDOM, settings)
     for seed in range(5):
         crop = pipeline.draw(seed)
-        different = (crop.labels[3:-3, 3:-3] == 0) != (crop.mask == 1)
+        different = (crop.labels[0, 3:-3, 3:-3] == 0) != (crop.mask == 1)
         assert different.mean() < 0.02
 
 
@@ -221,10 +234,99 @@ def test_images_smaller_than_the_crop_are_mirrored():
 
 
 def test_volumes(world):
-    volume = np.stack([world.labels[:30, :30]] * 10)
+    volume = np.stack([world.labels[0, :30, :30]] * 10)
     boxes = {name: Box((0, 0, 0), (6, 16, 16)) for name in ("raw", "labels", "mask")}
     crop = CropPipeline([image_of(volume, channels=2)], boxes, RANDOM, FULL).draw(0)
-    assert (crop.raw.shape, crop.labels.shape) == ((2, 6, 16, 16), (6, 16, 16))
+    assert (crop.raw.shape, crop.labels.shape) == ((2, 6, 16, 16), (1, 6, 16, 16))
+
+
+def overlaid(probability, combine="max", **others):
+    overlay = OverlaySettings(probability=probability, combine=combine)
+    return OFF.model_copy(update={"overlay": overlay} | others)
+
+
+def test_overlays_stack_instances_and_combine_intensities(world):
+    for combine, sign in (("max", 1), ("min", -1)):
+        image = CropImage(sign * world.raw, world.labels, None, SAME, (1.0, 1.0))
+        pipeline = CropPipeline([image], BOXES, RANDOM, overlaid(1, combine))
+        crossings = 0
+        for seed in range(20):
+            crop = pipeline.draw(seed)
+            assert (crop.raw.shape, crop.labels.shape) == ((1, 24, 24), (2, 22, 22))
+            covered = (crop.labels != 0).any(axis=0)
+            np.testing.assert_array_equal(sign * crop.raw[0, 1:-1, 1:-1] > 0, covered)
+            ids = [set(np.unique(layer)) - {0} for layer in crop.labels]
+            assert not ids[0] & ids[1]
+            crossings += (crop.labels != 0).all(axis=0).any()
+            assert crop.labels.dtype == np.int32
+        assert crossings > 5
+
+
+def test_crops_without_an_overlay_have_as_many_layers(world):
+    pipeline = CropPipeline([world], BOXES, RANDOM, overlaid(0.5))
+    crops = [pipeline.draw(seed) for seed in range(40)]
+    assert {crop.labels.shape for crop in crops} == {(2, 22, 22)}
+    # Nearly every crop of this image shows a disc, so a layer without one has no overlay.
+    assert 10 < sum(crop.labels[1].any() for crop in crops) < 30
+
+
+def test_both_crops_of_an_overlay_are_deformed_and_drawn_by_the_seed(world):
+    settings = overlaid(0.5, elastic=ElasticSettings(), simple=SimpleSettings())
+    first, second = (CropPipeline([world, world], BOXES, RANDOM, settings) for _ in range(2))
+    drawn = [first.draw(seed) for seed in range(12)]
+    for seed in reversed(range(12)):
+        again = second.draw(seed)
+        np.testing.assert_array_equal(again.raw, drawn[seed].raw)
+        np.testing.assert_array_equal(again.labels, drawn[seed].labels)
+        covered = (again.labels != 0).any(axis=0)
+        assert ((again.raw[0, 1:-1, 1:-1] > 0.5) != covered).mean() < 0.05
+
+
+def test_labels_of_an_overlay_are_complete_where_both_are(world):
+    masked = CropImage(world.raw, world.labels, world.labels[0] == 0, SAME, (1.0, 1.0))
+    crop = CropPipeline([masked], BOXES, RANDOM, overlaid(1)).draw(1)
+    np.testing.assert_array_equal(crop.mask == 1, (crop.labels[:, 3:-3, 3:-3] == 0).all(axis=0))
+
+
+def test_overlays_of_layers_and_colours(world):
+    layers = np.concatenate([world.labels, np.where(world.labels == 2, 9, 0)])
+    image = CropImage(np.repeat(world.raw, 3, axis=0), layers, None, SAME, (1.0, 1.0), 2)
+    crop = CropPipeline([image], BOXES, RANDOM, overlaid(1)).draw(1)
+    assert (crop.raw.shape, crop.labels.shape) == ((3, 24, 24), (4, 22, 22))
+
+
+def test_hue_is_turned_as_colours_are_named():
+    colours = {"red": (1, 0, 0), "yellow": (1, 1, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
+    image = np.array(list(colours.values()), np.float32).T
+    turned = {d: turn_hue(image, d).T.tolist() for d in (60, 120, -120, 360)}
+    assert turned[60][:2] == [[1, 1, 0], [0, 1, 0]]
+    assert turned[120] == [[0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 0]]
+    assert turned[-120][2] == [1, 0, 0]
+    assert turned[360] == image.T.tolist()
+
+
+def test_hue_keeps_grey_and_the_range_of_values():
+    image = np.random.default_rng(0).normal(0, 3, (3, 6, 7)).astype(np.float32)
+    image[:, 0] = image[0, 0]
+    turned = turn_hue(image, 77)
+    np.testing.assert_allclose(turned.max(axis=0), image.max(axis=0), atol=1e-5)
+    np.testing.assert_allclose(turned.min(axis=0), image.min(axis=0), atol=1e-5)
+    np.testing.assert_array_equal(turned[:, 0], image[:, 0])
+    np.testing.assert_allclose(turn_hue(turned, -77), image, atol=1e-4)
+
+
+def test_colours_change_in_their_share_of_crops(world):
+    raw = np.concatenate([world.raw, 0.5 * world.raw, 0 * world.raw])
+    image = CropImage(raw, world.labels, None, SAME, (1.0, 1.0))
+    hue = OFF.model_copy(update={"hue": HueSettings(probability=0.5, range=(60, 60))})
+    pipeline = CropPipeline([image], BOXES, RANDOM, hue)
+    # Red 1, green 1/2, blue 0 is orange at 30 degrees, 60 more is the green at 90.
+    found = {tuple(pipeline.draw(seed).raw.max(axis=(1, 2)).tolist()) for seed in range(30)}
+    assert found == {(1, 0.5, 0), (0.5, 1, 0)}
+    order = OFF.model_copy(update={"permute_channels": PermuteChannelsSettings(probability=1)})
+    pipeline = CropPipeline([image], BOXES, RANDOM, order)
+    found = {tuple(pipeline.draw(seed).raw.max(axis=(1, 2)).tolist()) for seed in range(60)}
+    assert len(found) == 6
 
 
 class Broken:

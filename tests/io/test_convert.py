@@ -5,7 +5,7 @@ import pytest
 
 from instaseg.data.config import DataSettings
 from instaseg.errors import DataError
-from instaseg.io.arrays import array_attributes, delete_array, write_array
+from instaseg.io.arrays import array_attributes, delete_array, open_array, write_array
 from instaseg.io.convert import Converted, convert, paired_samples, rename_units, split_by_names
 from instaseg.io.samples import find_samples
 
@@ -65,3 +65,20 @@ def test_missing_and_empty_folders(image_folder, tmp_path):
     with pytest.raises(DataError, match="empty: no TIFF or PNG files found"):
         paired_samples(tmp_path / "empty", None, SETTINGS)
     assert len(paired_samples(image_folder / "x", None, SETTINGS)) == 3
+
+
+def test_instance_channels_stay(tmp_path):
+    image = np.zeros((6, 7), np.uint8)
+    instances = np.zeros((2, 1, 6, 7), np.int32)
+    instances[0, 0, 2], instances[1, 0, :, 3] = 5, 300
+    write_array(tmp_path / "in" / "a.zarr", "volumes/raw", image)
+    write_array(tmp_path / "in" / "a.zarr", "worms", instances)
+    samples = find_samples(tmp_path / "in", DataSettings(instances_key="worms"))
+    assert convert(samples, tmp_path / "out") == Converted(1, 0)
+    assert convert(samples, tmp_path / "out") == Converted(0, 1)
+    (sample,) = find_samples(tmp_path / "out", SETTINGS)
+    assert sample.truth == "instances"
+    np.testing.assert_array_equal(sample.read_labels(), instances[:, 0] != 0)
+    written = open_array(tmp_path / "out" / "a.zarr", "volumes/gt_instances")
+    assert (written.dtype, written.chunks) == (np.uint8, (1, 6, 7))
+    assert written.attributes["axis_names"] == ["n", "y", "x"]

@@ -200,3 +200,53 @@ def test_identity_follows_the_files(image_folder):
     write_array(image_folder / "y" / "b.tif", "", np.ones((48, 56), np.uint16))
     after = [s.identity() for s in find_samples(image_folder, GREY)]
     assert [b == a for b, a in zip(before, after, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "hdf"])
+@pytest.mark.parametrize(
+    ("ndim", "stored"), [(2, (3, 6, 7)), (2, (3, 1, 6, 7)), (3, (3, 5, 6, 7)), (2, (1, 6, 7))]
+)
+def test_instances_have_a_channel_each(tmp_path, suffix, ndim, stored):
+    instances = np.arange(np.prod(stored), dtype=np.uint16).reshape(stored)
+    space = stored[-ndim:]
+    write_arrays(
+        tmp_path / f"a.{suffix}", {"volumes/raw": np.zeros(space), "other/worms": instances}
+    )
+    (sample,) = find_samples(tmp_path, DataSettings(ndim=ndim, instances_key="other/worms"))
+    assert sample.truth == "instances"
+    expected = instances.reshape(stored[0], *space)
+    np.testing.assert_array_equal(sample.read_labels(), expected)
+    index = (slice(0, 1), *(slice(1, 4) for _ in range(ndim)))
+    np.testing.assert_array_equal(sample.open_labels()[index], expected[index])
+
+
+def write_arrays(path, arrays):
+    """Write arrays by key, to zarr or HDF5."""
+    if path.suffix == ".zarr":
+        for key, array in arrays.items():
+            write_array(path, key, array)
+        return
+    with h5py.File(path, "w") as file:
+        for key, array in arrays.items():
+            file[key] = array
+
+
+def test_labels_come_before_instances(tmp_path):
+    labels = np.ones((6, 7), np.uint16)
+    arrays = {"volumes/raw": labels, "volumes/gt_labels": labels}
+    write_arrays(tmp_path / "a.zarr", {**arrays, "volumes/gt_instances": labels[np.newaxis]})
+    write_arrays(tmp_path / "b.zarr", {"volumes/raw": labels})
+    first, second = find_samples(tmp_path, GREY)
+    assert (first.truth, first.read_labels().shape) == ("labels", (6, 7))
+    assert (second.truth, second.read_labels()) == ("labels", None)
+    (chosen, _) = find_samples(tmp_path, DataSettings(gt_key="none"))
+    assert (chosen.truth, chosen.read_labels().shape) == ("instances", (1, 6, 7))
+    assert chosen.identity() != first.identity()
+
+
+def test_instances_of_other_axes_are_refused(tmp_path):
+    labels = np.ones((6, 7), np.uint16)
+    write_arrays(tmp_path / "a.zarr", {"volumes/raw": labels, "volumes/gt_instances": labels})
+    (sample,) = find_samples(tmp_path, GREY)
+    with pytest.raises(DataError, match=r"shape \(6, 7\); expected \(n, y, x\), one channel per"):
+        sample.open_labels()

@@ -1,0 +1,45 @@
+"""Overlapping ground truth is refused where a method that keeps instances apart would learn it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from instaseg.data.config import DataSettings
+from instaseg.errors import DataError
+from instaseg.io.arrays import write_array
+from instaseg.io.samples import find_samples
+from instaseg.stages.plan import check_data
+from instaseg.stages.table import expand
+
+
+@pytest.fixture
+def crossing(tmp_path):
+    """Return a data set of one sample with two bars that cross."""
+    instances = np.zeros((2, 20, 20), np.uint8)
+    instances[0, 9:11], instances[1, :, 9:11] = 1, 1
+    write_array(tmp_path / "a.zarr", "volumes/raw", np.arange(400, dtype=np.uint16).reshape(20, 20))
+    write_array(tmp_path / "a.zarr", "volumes/gt_instances", instances)
+    return tmp_path
+
+
+def context_of(folder, *, overlapping, val_log_step=0):
+    data = DataSettings(train_data=folder, val_data=folder, test_data=folder)
+    return SimpleNamespace(
+        config=SimpleNamespace(data=data, training=SimpleNamespace(val_log_step=val_log_step)),
+        method=SimpleNamespace(overlapping=overlapping, context=(2, 2)),
+        dataset=lambda role: SimpleNamespace(name=role, samples=tuple(find_samples(folder, data))),
+    )
+
+
+@pytest.mark.parametrize(("val_log_step", "faults"), [(0, 1), (10, 2)])
+def test_training_on_overlaps_needs_a_method_that_counts(crossing, val_log_step, faults):
+    context = context_of(crossing, overlapping=False, val_log_step=val_log_step)
+    with pytest.raises(DataError) as caught:
+        check_data(expand(["train"]), context)
+    assert str(caught.value).count("needs method.foreground = 'count'") == faults
+    check_data(expand(["train"]), context_of(crossing, overlapping=True, val_log_step=10))
+
+
+def test_any_method_may_be_scored_on_overlaps(crossing):
+    check_data(expand(["validate", "evaluate"]), context_of(crossing, overlapping=False))
