@@ -6,10 +6,12 @@ setups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Symmetry
@@ -18,7 +20,16 @@ from instaseg.settings import Table
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from instaseg.blockwise.work import BlockLabels, BlockWork
+    from instaseg.models.config import CodeSettings
+
 Activation = Literal["sigmoid", "softmax", "none"]
+
+Device = Literal["cpu", "cuda"]
+"""Where heavy steps run; ``"cuda"`` is the process's current CUDA device."""
+
+Decode = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""Codes ``(units, n)`` as they are stored to what they mean, ``(K, n)``."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,31 @@ class Head:
         return symmetry.apply(prediction)
 
 
+class Coding(Protocol):
+    """What a method with codes has beside its network."""
+
+    settings: CodeSettings
+    """Table ``[method.code]``."""
+
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """What makes the decoder's weights unfit for another one, as plain values."""
+
+    def decoder(self) -> nn.Module:
+        """Return a fresh decoder: codes ``(n, units)`` in, logits ``(n, K)`` out."""
+
+    def autoencoder(self) -> nn.Module:
+        """Return a fresh network: patches in, a dict of logits out; has a ``decoder``."""
+
+    def patches(self, batch: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Return a batch of true patches, as ``raw``, of a batch of crops."""
+
+    def autoencoder_loss(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the autoencoder's loss and its named parts."""
+
+
 class Method(Protocol):
     """What a network predicts and how that becomes instances."""
 
@@ -64,11 +100,49 @@ class Method(Protocol):
     """Voxels the prediction reaches beyond the image on each side (mirrored), so that instances at
     the border are whole."""
 
+    overlapping: bool
+    """Whether instances may overlap."""
+
+    coding: Coding | None
+    """What decodes the first head's codes; None for methods without codes."""
+
+    decoded: Head | None
+    """The head that codes are decoded to; None for methods without codes."""
+
+    @property
+    def decodes_in(self) -> Literal["stage", "label"] | None:
+        """Where codes are decoded: in the stage ``decode`` or in ``label``; None without codes."""
+
+    @property
+    def labelled_heads(self) -> tuple[Head, ...]:
+        """The heads that ``label`` reads from disk."""
+
     def build_network(self) -> nn.Module:
-        """Return the network: ``(B, C, [z,] y, x)`` in, a dict of logits by head name out."""
+        """Return the network: ``(B, C, [z,] y, x)`` in, a dict of logits by head name out.
+
+        It takes the positions of :meth:`sites` as a second argument and may then give other
+        outputs, which the loss knows.
+        """
 
     def targets(self, labels: NDArray[Any], spacing: Sequence[float]) -> dict[str, NDArray[Any]]:
         """Return small targets of one crop (labels with context in, arrays without it out)."""
+
+    def sites(self, batch: Mapping[str, Tensor], seed: int) -> Tensor | None:
+        """Return the voxels of a training batch where large heads are evaluated, None for all.
+
+        Parameters
+        ----------
+        batch : mapping of str to Tensor
+            On the CPU: ``labels`` ``(B, L, [z,] y, x)`` with context, ``mask`` ``(B, [z,] y, x)``.
+        seed : int
+            Of what is drawn at random.
+
+        Returns
+        -------
+        Tensor or None
+            ``(N,)`` int64 positions in the raveled ``(B, [z,] y, x)`` of the mask; the batch that
+            the loss gets has them as ``sites``.
+        """
 
     def loss(
         self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]
@@ -76,11 +150,64 @@ class Method(Protocol):
         """Return the loss and its named parts; large targets are cut from ``batch["labels"]``."""
 
     def label(
-        self, prediction: Mapping[str, NDArray[Any]], parameters: Sequence[Table]
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        parameters: Sequence[Table],
+        *,
+        decode: Decode | None = None,
+        device: Device = "cpu",
     ) -> Iterator[NDArray[Any]]:
-        """Yield instances of one block for each set of parameters, in their order.
+        """Yield the instances of an image for each set of parameters, in their order.
 
         What parameter sets share is computed once. `prediction` maps head names to arrays
-        ``(channels, [z,] y, x)`` as they are stored: float16, or uint8 for ``255 p``; instances are
-        ``([z,] y, x)``, or ``(n, [z,] y, x)`` where they may overlap.
+        ``(channels, [z,] y, x)`` as they are stored: float16, or uint8 for ``255 p``; codes are
+        decoded with `decode`. Instances are ``([z,] y, x)``, or ``(n, [z,] y, x)`` where they may
+        overlap.
+        """
+
+    def decode(
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        parameters: Sequence[Table],
+        decode: Decode,
+    ) -> dict[str, NDArray[Any]]:
+        """Return what the codes in a part of a prediction mean, by head, as it is stored."""
+
+    def block_shape(self, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""
+
+    def label_blocks(
+        self, path: Path, parameters: Table, work: BlockWork, *, decode: Decode | None = None
+    ) -> BlockLabels:
+        """Label a stored prediction block by block, with the partition that :meth:`label` gives."""
+
+    @property
+    def quality_names(self) -> tuple[str, ...]:
+        """Dotted names of the scores :meth:`prediction_quality` can give, best when highest."""
+
+    def prediction_quality(
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        truth: NDArray[Any],
+        mask: NDArray[Any] | None,
+        *,
+        decode: Decode | None = None,
+    ) -> dict[str, float]:
+        """Return how well a prediction itself agrees with the ground truth, by dotted name.
+
+        Parameters
+        ----------
+        prediction : mapping of str to ndarray
+            As for :meth:`label`.
+        truth : ndarray, ([z,] y, x) or (n, [z,] y, x)
+            Labels or instance channels.
+        mask : ndarray, ([z,] y, x), optional
+            Not 0 where labels are complete.
+        decode : callable, optional
+            For methods with codes: codes ``(units, n)`` as stored to probabilities ``(K, n)``.
+
+        Returns
+        -------
+        dict
+            A name that has no value in this sample is left out.
         """

@@ -1,8 +1,14 @@
-"""Table ``[model]``: the trunk of the network. Loads no torch."""
+"""Tables ``[model]``, the trunk of the network, and ``[method.code]``, its decoder of patch codes.
+
+Loads no torch.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,13 +29,13 @@ REMOVED_KEYS: dict[str, str] = {
     "model.num_output_fmaps": "follows from method.patch_shape; remove it",
     "model.num_fmaps_out": "follows from method.patch_shape; remove it",
     "model.patch_activation": "patches are probabilities (sigmoid); remove it",
-    "model.overlapping_inst": "overlapping instances are not in this release; remove it",
-    "model.max_num_inst": "overlapping instances are not in this release; remove it",
-    "model.train_code": "patch codes are not in this release; remove it",
-    "model.code_units": "patch codes are not in this release; remove it",
-    "model.autoencoder": "patch codes are not in this release; remove the table",
-    "model.autoencoder_chkpt": "patch codes are not in this release; remove it",
-    "model.decode_batch_size": "patch codes are not in this release; remove it",
+    "model.overlapping_inst": 'use method.foreground = "count" (true) or "head" (false)',
+    "model.max_num_inst": "use method.max_num_inst",
+    "model.train_code": 'use method.prediction = "codes" (true) or "patches" (false)',
+    "model.code_units": "use method.code.code_units",
+    "model.autoencoder": "the decoder is described by [method.code]; remove the table",
+    "model.autoencoder_chkpt": "use method.code.autoencoder_chkpt",
+    "model.decode_batch_size": "use method.code.batch_size",
     "model.network_style": "the network is a U-Net; remove it",
 }
 
@@ -177,6 +183,67 @@ class ModelSettings(Table):
         for factor in reversed(_per_level(self.fmap_dec_factors, len(self.factors))):
             fmaps.append(fmaps[-1] / factor)
         return tuple(max(1, round(n)) for n in reversed(fmaps))
+
+
+class CodeSettings(Table):
+    """Patch codes: a decoder turns the numbers predicted at one voxel into its patch."""
+
+    code_units: int = Field(default=256, ge=1)
+    """Numbers predicted at each voxel; a multiple of the voxels of the decoder's smallest maps
+    (`ceil(patch side / 2^steps)` per axis): 256 at 25x25, 252 at 41x41, 176 at 7x7x7."""
+    decoder_fmaps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(32, 16, 8), min_length=1
+    )
+    """Feature maps after each of the decoder's up-sampling steps, each of which doubles the size;
+    the last ones are the largest and take most of the time."""
+    upsampling: Literal["resize_conv", "trans_conv"] = "resize_conv"
+    """The decoder's steps: enlarge and convolve, or a transposed convolution."""
+    kind: Literal["conv", "conv1x1"] = "conv1x1"
+    """Convolution of the decoder that reads the code (and of the encoder that writes it): side 3,
+    or 1."""
+    patches_per_crop: int = Field(default=1024, ge=1)
+    """Voxels of each training crop whose codes are decoded and compared with the true patch."""
+    batch_size: int = Field(default=1024, ge=1)
+    """Codes decoded at a time in prediction; memory and speed, not the result."""
+    decode: Literal["auto", "stage", "label"] = "auto"
+    """Write decoded patches in the stage `decode`, or decode in `label` block by block, so that
+    patches are never on disk; `auto` writes them for images and does not for volumes."""
+    autoencoder_chkpt: Path | None = None
+    """Checkpoint, or folder of checkpoints, whose decoder `train` begins with: of
+    `train_autoencoder`, or of a training with codes."""
+    decoder_training: Literal["joint", "frozen"] = "joint"
+    """Train the decoder together with the network, or leave it as the autoencoder's."""
+
+    @property
+    def steps(self) -> int:
+        """Number of up-sampling steps."""
+        return len(self.decoder_fmaps)
+
+    def sizes(self, patch_shape: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the decoder's shapes before the first and after each step, in voxels.
+
+        Examples
+        --------
+        >>> CodeSettings().sizes((41, 41))
+        [(6, 6), (11, 11), (21, 21), (41, 41)]
+        """
+        return [
+            tuple(-(-side // 2**left) for side in patch_shape) for left in range(self.steps, -1, -1)
+        ]
+
+    def problem(self, patch_shape: Sequence[int]) -> str | None:
+        """Return why a code does not fit a patch and which ones do, or None if it fits."""
+        smallest = self.sizes(patch_shape)[0]
+        voxels = math.prod(smallest)
+        if self.code_units % voxels == 0:
+            return None
+        below = self.code_units // voxels * voxels
+        nearest = f"{below} or {below + voxels}" if below else f"{voxels}"
+        return (
+            f"code_units must be a multiple of {voxels}, because {self.steps} steps (decoder_fmaps)"
+            f" to patch_shape {list(patch_shape)} begin at {list(smallest)} voxels; got"
+            f" {self.code_units}. The nearest that fit: {nearest}"
+        )
 
 
 def _per_level(value: float | tuple[float, ...], levels: int) -> tuple[float, ...]:

@@ -40,24 +40,74 @@ class HeadedNetwork(nn.Module):
         Gives features of every voxel.
     heads : mapping of str to int
         Channels of each head, by name, in order.
+    sampled : str, optional
+        The head that is evaluated at chosen voxels only, where there are any.
+    decoder : Module, optional
+        Turns what the sampled head predicts at a voxel, as probabilities ``(n, channels)``, into
+        the logits of a patch ``(n, K)``.
     """
 
-    def __init__(self, trunk: UNet, heads: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        trunk: UNet,
+        heads: Mapping[str, int],
+        *,
+        sampled: str | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         convolution = CONVOLUTIONS[trunk.settings.ndim]
         self.heads = nn.ModuleDict(
             {name: convolution(trunk.out_channels, channels, 1) for name, channels in heads.items()}
         )
+        self.decoder = decoder
+        self._sampled = sampled
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return logits ``(B, channels, [z,] y, x)`` by head name for ``(B, C, [z,] y, x)``."""
+    def forward(self, image: Tensor, sites: Tensor | None = None) -> dict[str, Tensor]:
+        """Return logits by head name.
+
+        Parameters
+        ----------
+        image : Tensor
+            ``(B, C, [z,] y, x)``.
+        sites : Tensor, optional
+            ``(n,)`` positions in the flat output ``B, [z,] y, x`` where patches are wanted.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``(B, channels, [z,] y, x)`` of each head; with `sites`, in place of the sampled head,
+            ``patches`` ``(n, K)``: what it predicts there, decoded if there is a decoder. Training
+            so needs neither time nor memory for the other voxels.
+        """
         features = self.trunk(image)
-        return {name: head(features) for name, head in self.heads.items()}
+        outputs: dict[str, Tensor] = {}
+        for name, head in self.heads.items():
+            if sites is not None and name == self._sampled:
+                outputs["patches"] = self._patches(features, head, sites)
+            else:
+                outputs[name] = head(features)
+        return outputs
+
+    def _patches(self, features: Tensor, head: nn.Module, sites: Tensor) -> Tensor:
+        # index_select, for its gradient is summed much faster than that of features[sites].
+        rows = features.movedim(1, -1).flatten(0, -2).index_select(0, sites)
+        ones = (1,) * (features.ndim - 2)
+        logits: Tensor = head(rows.reshape(*rows.shape, *ones)).flatten(1)
+        if self.decoder is None:
+            return logits
+        decoded: Tensor = self.decoder(logits.sigmoid())
+        return decoded
 
 
 def build_network(
-    settings: ModelSettings, *, in_channels: int, ndim: int, heads: Sequence[Head]
+    settings: ModelSettings,
+    *,
+    in_channels: int,
+    ndim: int,
+    heads: Sequence[Head],
+    decoder: nn.Module | None = None,
 ) -> HeadedNetwork:
     """Return a U-Net with heads, its weights drawn from torch's random generator.
 
@@ -70,7 +120,9 @@ def build_network(
     ndim : {2, 3}
         Spatial axes of the images.
     heads : sequence of Head
-        Outputs; their `channels` count.
+        Outputs; their `channels` count. The first is the one that is evaluated at chosen voxels.
+    decoder : Module, optional
+        What turns the first head's probabilities ``(n, channels)`` into patches.
 
     Raises
     ------
@@ -84,16 +136,21 @@ def build_network(
             f" downsample_factors with {ndim} axes, or change data.ndim"
         )
     trunk = UNet(settings, in_channels=in_channels)
-    return HeadedNetwork(trunk, {head.name: head.channels for head in heads})
+    channels = {head.name: head.channels for head in heads}
+    return HeadedNetwork(trunk, channels, sampled=heads[0].name, decoder=decoder)
 
 
 def describe_architecture(
-    settings: ModelSettings, *, in_channels: int, heads: Sequence[Head]
+    settings: ModelSettings,
+    *,
+    in_channels: int,
+    heads: Sequence[Head],
+    decoder: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what makes the weights of one network unfit for another, as plain values.
 
     Stored in checkpoints and compared when they are loaded. Keys are those of the configuration
-    where there is one.
+    where there is one; `decoder` is the description of the decoder, if the network has one.
     """
     described = settings.model_dump(mode="json")
     return {
@@ -101,6 +158,7 @@ def describe_architecture(
         "num_channels": in_channels,
         **{f"model.{name}": described[name] for name in _ARCHITECTURE_FIELDS},
         **{f"head {head.name}": f"{head.channels} channels, {head.activation}" for head in heads},
+        **(decoder or {}),
     }
 
 

@@ -3,13 +3,114 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from pathlib import Path
 
+from instaseg.blockwise.scheduler import run_tasks
+from instaseg.geometry import grid, whole
+from instaseg.io.arrays import new_array, open_array
+from instaseg.methods.base import Decode
+from instaseg.methods.build import MethodSpec
+from instaseg.settings import Table
 from instaseg.stages.context import Context
+from instaseg.stages.decoding import checkpoint_decoder, decoded_fingerprint, is_decoded
+from instaseg.stages.predicting import chunk_shape, require_predictions
+from instaseg.stages.selection import select
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class DecodeTask:
+    """What :func:`decode_sample` needs.
+
+    Parameters
+    ----------
+    sample : str
+        Its name, for messages.
+    prediction : Path
+        Zarr folder with the codes, which gets the patches.
+    method : MethodSpec
+        The method.
+    parameters : Table
+        Table ``[vote_instances]``: says what is foreground.
+    decode : callable
+        The decoder.
+    fingerprint : str
+        Kept with the result.
+    """
+
+    sample: str
+    prediction: Path
+    method: MethodSpec
+    parameters: Table
+    decode: Decode
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"sample {self.sample}"
+
+
 def run(context: Context) -> None:
-    """Say that this setup predicts patches, not codes: there is nothing to decode."""
-    names = ", ".join(head.key for head in context.method.heads)
-    logger.info("decode: this setup has no codes (its heads are %s); nothing to do", names)
+    """Decode the foreground of every predicted test sample that has no current patches."""
+    method, names = context.method, ", ".join(head.key for head in context.method.heads)
+    if method.decodes_in is None:
+        logger.info("decode: this setup has no codes (its heads are %s); nothing to do", names)
+        return
+    if method.decodes_in == "label":
+        logger.info("decode: left to label, which decodes block by block (method.code.decode)")
+        return
+    dataset, selection = context.dataset("test"), select(context)
+    overwrite = context.options.existing == "overwrite"
+    missing = [
+        sample
+        for sample in dataset.samples
+        if overwrite or not is_decoded(context, dataset, sample, selection)
+    ]
+    if len(missing) < len(dataset.samples):
+        done = len(dataset.samples) - len(missing)
+        logger.info("decode: %d of %d samples done, skipped", done, len(dataset.samples))
+    require_predictions(context, dataset, selection.checkpoint, [sample.name for sample in missing])
+    decode = checkpoint_decoder(context, selection.checkpoint)
+    assert decode is not None  # the method has codes
+    tasks = [
+        DecodeTask(
+            sample=sample.name,
+            prediction=context.experiment.prediction(
+                dataset.name, selection.checkpoint, sample.name
+            ),
+            method=context.method_spec,
+            parameters=selection.parameters.labelling,
+            decode=decode,
+            fingerprint=decoded_fingerprint(context, sample, selection),
+        )
+        for sample in missing
+    ]
+    run_tasks(decode_sample, tasks, workers=context.workers, description="decode")
+
+
+def decode_sample(task: DecodeTask) -> None:
+    """Decode the foreground of a sample chunk by chunk; the patches appear when all is done."""
+    method = task.method.build()
+    assert method.decoded is not None  # else there is no task
+    readers = {head.name: open_array(task.prediction, head.key) for head in method.heads}
+    codes = readers[method.heads[0].name]
+    space = codes.shape[1:]
+    channels = method.decoded.channels
+    chunks = chunk_shape(channels, (codes.chunks or codes.shape)[1:])
+    attributes = {**codes.attributes, "fingerprint": task.fingerprint}
+    with new_array(
+        task.prediction,
+        method.decoded.key,
+        shape=(channels, *space),
+        dtype=codes.dtype,
+        chunks=chunks,
+        attributes=attributes,
+    ) as writer:
+        for box in grid(whole(space), chunks[1:]):
+            part = {
+                name: reader[(slice(0, reader.shape[0]), *box.slices)]
+                for name, reader in readers.items()
+            }
+            (patches,) = method.decode(part, [task.parameters], task.decode).values()
+            writer[(slice(None), *box.slices)] = patches

@@ -43,8 +43,12 @@ def untrained_network(context: Context) -> nn.Module:
 def architecture(context: Context) -> dict[str, Any]:
     """Return what makes weights fit this network and no other."""
     config = context.config
+    coding = context.method.coding
     return describe_architecture(
-        config.model, in_channels=config.data.num_channels, heads=context.method.heads
+        config.model,
+        in_channels=config.data.num_channels,
+        heads=context.method.heads,
+        decoder=None if coding is None else coding.architecture,
     )
 
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from instaseg.config.load import config_to_toml
-from instaseg.data.batches import CropSource, CropSpec, training_batches, validation_batches
+from instaseg.data.batches import (
+    CropSource,
+    CropSpec,
+    crop_seed,
+    training_batches,
+    validation_batches,
+)
 from instaseg.data.normalization import Statistics, fit
 from instaseg.models.shapes import output_shape
 from instaseg.run.setups import load_code
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.decoders import load_decoder
 from instaseg.stages.networks import architecture, untrained_network
 from instaseg.training.checkpoints import list_checkpoints, load_checkpoint
 from instaseg.training.devices import choose_device
@@ -24,21 +32,34 @@ from instaseg.training.snapshots import SnapshotWriter
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Change = Callable[[Mapping[str, Tensor], int], Mapping[str, Tensor]]
+
+# What random numbers are for, so that those of one purpose are unrelated to those of another.
+_SITES, _VALIDATION = 1, 2
+
 logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> str:
     """Train until the budget is used up; checkpoints, logs and snapshots go to ``train/``."""
-    folder = context.experiment.train_folder
-    if context.options.existing == "overwrite" and folder.exists():
+    folder, config, ranks = context.experiment.train_folder, context.config, context.ranks
+    if context.options.existing == "overwrite" and folder.exists() and ranks.first:
         logger.info("train: --overwrite, %s is deleted", folder)
         shutil.rmtree(folder)
-    config = context.config
+    ranks.meet()
     source = crop_source(context, context.dataset("train"))
-    device = choose_device(config.general.device)
+    device = choose_device(config.general.device, ranks)
     logger.info("train: on %s, %d samples", device, len(source.samples))
+    if not ranks.alone:
+        logger.info(
+            "train: %d processes, batches of %d",
+            ranks.size,
+            ranks.size * config.training.batch_size,
+        )
+    network = untrained_network(context)
+    load_decoder(context, network)
     iterations = train(
-        untrained_network(context),
+        network,
         _loss(context),
         run=TrainingRun(
             folder=folder,
@@ -49,9 +70,10 @@ def run(context: Context) -> str:
             config=config_to_toml(config),
             statistics=source.statistics.to_dict(),
             architecture=architecture(context),
+            ranks=ranks,
         ),
-        batches=_batches(context, source),
-        validation=_validation(context, source),
+        batches=crop_batches(context, source, partial(_with_sites, context)),
+        validation=changed_validation(context, source, partial(_with_sites, context)),
         write_snapshot=SnapshotWriter(folder / "snapshots", context.method.heads),
     )
     return f"train: {iterations} iterations ({folder})"
@@ -88,25 +110,57 @@ def _loss(context: Context) -> Loss:
     return cast(Loss, context.method.loss if code is None else code.loss)
 
 
-def _batches(
-    context: Context, source: CropSource
+def crop_batches(
+    context: Context, source: CropSource, change: Change
 ) -> Callable[[int], Iterator[Mapping[str, Tensor]]]:
-    """Return what gives the batches from some iteration on."""
-    settings = context.config.training
-    draw: Callable[..., Iterator[Mapping[str, Any]]] = partial(
+    """Return what gives batches of crops from some iteration on, each changed by a function."""
+    settings, seed = context.config.training, context.config.general.seed
+    first_element = context.ranks.rank * settings.batch_size
+    draw = partial(
         training_batches,
         source,
         augmentation=settings.augmentation,
         batch_size=settings.batch_size,
         num_workers=settings.num_workers,
-        seed=context.config.general.seed,
+        seed=seed,
+        first_element=first_element,
     )
-    return lambda first: draw(first_iteration=first)
+
+    def batches(first: int) -> Iterator[Mapping[str, Tensor]]:
+        with closing(draw(first_iteration=first)) as crops:
+            for number, batch in enumerate(crops, start=first):
+                yield change(batch, crop_seed((seed, _SITES), number, first_element))
+
+    return batches
+
+
+def changed_validation(
+    context: Context, source: CropSource, change: Change
+) -> Sequence[Mapping[str, Tensor]]:
+    """Return the validation batches, each changed by a function."""
+    seed = context.config.general.seed
+    return [
+        change(batch, crop_seed((seed, _SITES, _VALIDATION), number, 0))
+        for number, batch in enumerate(_validation(context, source))
+    ]
+
+
+def _with_sites(context: Context, batch: Mapping[str, Tensor], seed: int) -> Mapping[str, Tensor]:
+    """Return a batch with the voxels where large heads are evaluated.
+
+    A setup's own loss gets all outputs whole, except where codes have to be decoded.
+    """
+    if context.method.coding is None and (context.setup_code / "torch_loss.py").is_file():
+        return batch
+    sites = context.method.sites(batch, seed)
+    return batch if sites is None else {**batch, "sites": sites}
 
 
 def _validation(context: Context, source: CropSource) -> Sequence[Mapping[str, Tensor]]:
     """Return fixed batches of the validation data; none where there are none to compare with."""
     settings = context.config.training
+    if not context.ranks.first:
+        return ()
     if settings.val_log_step == 0 or context.config.data.val_data is None:
         logger.info("train: no validation loss (no val_data, or val_log_step = 0)")
         return ()

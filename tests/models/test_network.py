@@ -58,6 +58,30 @@ def test_input_that_does_not_fit():
         network(torch.zeros(1, 1, 13, 16))
 
 
+def test_patches_at_sites_are_those_of_the_whole_output():
+    torch.manual_seed(0)
+    network = build_network(TINY, in_channels=1, ndim=2, heads=[AFFS, COUNT])
+    image, sites = torch.rand(2, 1, 12, 16), torch.tensor([0, 9, 31, 32, 63])
+    whole, sampled = network(image), network(image, sites)
+    assert set(sampled) == {"patches", "count"}
+    # 4 x 8 voxels a crop: 9 is row 1, column 1 of the first; 32 is the second's first.
+    assert torch.allclose(sampled["patches"][1], whole["affs"][0, :, 1, 1], atol=1e-6)
+    assert torch.allclose(sampled["patches"][3], whole["affs"][1, :, 0, 0], atol=1e-6)
+    rows = whole["affs"].movedim(1, -1).reshape(-1, 9)[sites]
+    assert torch.allclose(sampled["patches"], rows, atol=1e-6)
+    assert torch.equal(sampled["count"], whole["count"])
+
+
+def test_decoder_gets_probabilities_of_the_first_head():
+    decoder = torch.nn.Linear(9, 25)
+    network = build_network(TINY, in_channels=1, ndim=2, heads=[AFFS], decoder=decoder)
+    image, sites = torch.rand(1, 1, 12, 16), torch.tensor([3, 8])
+    whole = network(image)["affs"].sigmoid()
+    rows = whole.movedim(1, -1).reshape(-1, 9)[sites]
+    assert torch.allclose(network(image, sites)["patches"], decoder(rows), atol=1e-6)
+    assert {name.split(".")[0] for name in network.state_dict()} == {"trunk", "heads", "decoder"}
+
+
 def test_activations():
     logits = torch.tensor([0.0, 0.0, 100.0]).reshape(1, 3, 1, 1).bfloat16()
     assert activate(AFFS, logits).flatten().tolist() == [0.5, 0.5, 1.0]
@@ -73,6 +97,8 @@ def test_architecture_leaves_out_what_does_not_shape_weights():
     assert described == describe_architecture(large, in_channels=1, heads=[AFFS])
     assert described["model.num_fmaps"] == 2
     assert described["head affs"] == "9 channels, sigmoid"
+    other = describe_architecture(TINY, in_channels=1, heads=[AFFS], decoder={"units": 9})
+    assert other == {**described, "units": 9}
 
 
 def test_parameters_and_shapes_worked_out_by_hand():

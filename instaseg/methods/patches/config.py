@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from instaseg.models.config import CodeSettings
 from instaseg.settings import Shape, Table
 
 Background = Literal["inverse", "half", "less_than"]
@@ -32,21 +33,50 @@ class PatchesSettings(Table):
     """Name of the method."""
 
     patch_shape: Shape
-    """Odd sides of a patch in voxels: a voxel predicts which voxels of it share its instance."""
+    """Odd sides of a patch in voxels: a voxel predicts which voxels of it share its instance. In
+    volumes, `[1, y, x]` or `[y, x]` lies in the plane."""
 
-    foreground: Literal["head", "centre"] = "head"
-    """Where the foreground comes from: a head of its own, or the patch's centre channel."""
+    prediction: Literal["patches", "codes"] = "patches"
+    """What is predicted at a voxel: its patch, or a shorter code that a decoder turns into one."""
+
+    foreground: Literal["head", "centre", "count"] = "head"
+    """Where the foreground comes from: a head of its own, the patch's centre channel, or a head
+    that counts the instances at a voxel, which overlapping instances need."""
+
+    max_num_inst: int = Field(default=2, ge=2)
+    """Largest number of instances at a voxel that the head of `foreground = "count"` knows."""
 
     border: Literal["mirror", "cut"] = "mirror"
     """Mirror the image beyond its border, so that edge instances are whole, or lose them."""
 
     fg_weight: float = Field(default=1.0, ge=0)
-    """Weight of the foreground's cross entropy in the loss."""
+    """Weight in the loss of the cross entropy of foreground or instance count."""
 
     patch_weight: float = Field(default=1.0, ge=0)
     """Weight of the patch's cross entropy in the loss."""
 
+    mask_bg_weight: float = Field(default=0.0, ge=0, le=1)
+    """Weight in the loss of background where the mask says that labels are incomplete; labelled
+    instances always count 1."""
+
+    code: CodeSettings = CodeSettings()
+    """Patch codes and their decoder; used where `prediction = "codes"`."""
+
     _patch_shape_is_odd = field_validator("patch_shape")(_checked_patch_shape)
+
+    @model_validator(mode="after")
+    def _codes_fit(self) -> Self:
+        if self.prediction == "patches":
+            return self
+        if self.foreground == "centre":
+            raise ValueError(
+                'foreground must be "head" or "count" where prediction = "codes": a code has no'
+                ' centre channel; got "centre"'
+            )
+        problem = self.code.problem(self.patch_shape)
+        if problem:
+            raise ValueError(f"[code] {problem}")
+        return self
 
 
 class LabelSettings(Table):
@@ -60,6 +90,10 @@ class LabelSettings(Table):
 
     fg_threshold: float = Field(default=0.5, ge=0, le=1)
     """Foreground probability above which a voxel is foreground."""
+
+    overlap_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Probability of more than one instance above which a voxel belongs to an overlap: it forms no
+    pairs, and instances run through it. Used where the network counts instances."""
 
     background: Background = "inverse"
     """Probability below which a patch says "not mine": ``1 - patch_threshold`` (never above
@@ -107,17 +141,18 @@ class LabelSettings(Table):
     """Foreground components of fewer voxels are ignored; 0 keeps all."""
 
     region: Literal["whole", "bounding_box"] = "whole"
-    """Work on the whole array or on its foreground's bounding box: same result, less memory."""
+    """Work on the whole array or on its foreground's bounding box: same result, less memory.
+    Blocks without foreground are left out in any case."""
 
 
 REMOVED_KEYS: dict[str, str] = {
     "cuda": "removed: the device is chosen by general.device; assembly runs on all processor cores",
-    "blockwise": "removed: assembly tiles the volume by itself; results are the same",
-    "chunksize": "removed from [vote_instances]: assembly tiles the volume by itself",
+    "blockwise": "use general.block_shape; results are the same with and without blocks",
+    "chunksize": "use general.block_shape",
     "mws": 'use partition = "mutex" (true) or partition = "components" (false)',
     "includeSinglePatchCCS": 'use single_patches = "keep" (true) or "drop" (false)',
     "select_patches_for_sparse_data": 'use cover = "sparse" (true) or cover = "dense" (false)',
-    "removeIntersection": "removed: overlapping instances are not in this release",
+    "removeIntersection": "use overlap_threshold; voxels in an overlap never vote",
     "one_instance_per_channel": (
         'use output = "one_per_channel" (true), or "single" or "packed" (false)'
     ),
@@ -135,12 +170,12 @@ REMOVED_KEYS: dict[str, str] = {
     "affinity_graph_voting": "removed: instances always come from the patch graph",
     "affinity_graph_voting_selected": "removed: instances always come from the patch graph",
     "max_total_patch_distance_in_ps_multiples": "use patch_distance, one whole number for all axes",
-    "overlapping_inst": "removed: overlapping instances are not in this release",
+    "overlapping_inst": 'use method.foreground = "count" (true) or "head" (false)',
     "only_bb": 'use region = "bounding_box" (true) or region = "whole" (false)',
     "pad_with_ps": 'use method.border = "mirror"',
     "ignore_small_comps": "use ignore_small_components, in voxels",
     "skeletonize_foreground": 'use cover_mask = "skeleton" (true) or "foreground" (false)',
-    "numinst_threshs": "removed: overlapping instances are not in this release",
+    "numinst_threshs": "use fg_threshold and overlap_threshold",
     "fg_thresh_vi": "use fg_threshold",
     "score_threshold_vi": "use score_threshold",
     "sample": "use the command line's --sample",

@@ -1,92 +1,187 @@
 """The loss of patches: targets are cut from the labels here, on the device, never stored.
 
-Shapes: ``B`` batch, ``K`` patch voxels, ``N`` pixels that count, ``ZYX`` space (``YX`` in 2-D).
+Shapes: ``B`` batch, ``L`` layers of labels (no two instances of a layer overlap), ``K`` voxels of
+a patch, ``N`` voxels that count, ``ZYX`` space (``YX`` in 2-D).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 
 def inner_labels(labels: Tensor, context: Sequence[int]) -> Tensor:
-    """Return labels ``(B, ZYX + 2 * context)`` without their context."""
-    index = tuple(slice(c, n - c) for c, n in zip(context, labels.shape[1:], strict=True))
-    return labels[(slice(None), *index)]
+    """Return labels ``(B, L, ZYX + 2 * context)`` without their context."""
+    index = tuple(slice(c, n - c) for c, n in zip(context, labels.shape[2:], strict=True))
+    return labels[(slice(None), slice(None), *index)]
 
 
-def patch_targets(labels: Tensor, patch_shape: Sequence[int], chosen: Tensor) -> Tensor:
-    """Return the true patches of chosen pixels.
+def instance_count(labels: Tensor, context: Sequence[int]) -> Tensor:
+    """Return the number of instances ``(B, ZYX)`` at the voxels inside the context."""
+    return (inner_labels(labels, context) > 0).sum(dim=1)
+
+
+def known_weight(count: Tensor, mask: Tensor, mask_bg_weight: float) -> Tensor:
+    """Return how much each voxel counts: 1, or less for background that may not be one.
 
     Parameters
     ----------
-    labels : Tensor
-        ``(B, ZYX + patch_shape - 1)`` integers, 0 background: with half a patch of context.
-    patch_shape : sequence of int
-        Odd sides in voxels.
+    count : Tensor
+        ``(B, ZYX)`` instances at a voxel.
+    mask : Tensor
+        ``(B, ZYX)`` bool, True where labels are complete.
+    mask_bg_weight : float
+        Weight of background elsewhere.
+    """
+    known = mask.bool() | (count > 0)
+    return torch.where(known, 1.0, mask_bg_weight)
+
+
+def draw_sites(chosen: Tensor, most: int | None, seed: int) -> Tensor:
+    """Return positions of chosen voxels, at most so many of each batch element.
+
+    Parameters
+    ----------
     chosen : Tensor
-        ``(B, ZYX)`` bool.
+        ``(B, ZYX)`` bool, on the CPU.
+    most : int, optional
+        Largest number for each element; those that stay are drawn at random. None keeps all.
+    seed : int
+        Of the drawing.
 
     Returns
     -------
     Tensor
-        ``(N, K)`` bool: whether each voxel of the patch, in raster order, has the label of its
-        centre and that is not background; one row per chosen pixel, in raster order.
+        ``(N,)`` int64, ascending, in the raveled array.
+    """
+    each = [row.nonzero()[:, 0] for row in chosen.flatten(1)]
+    size = math.prod(chosen.shape[1:])
+    random = torch.Generator().manual_seed(seed)
+    drawn = []
+    for element, sites in enumerate(each):
+        kept = sites
+        if most is not None and len(sites) > most:
+            kept = sites[torch.randperm(len(sites), generator=random)[:most]].sort().values
+        drawn.append(kept + element * size)
+    return torch.cat(drawn)
+
+
+def patch_targets(labels: Tensor, patch_shape: Sequence[int], sites: Tensor) -> Tensor:
+    """Return the true patches of some voxels.
+
+    Parameters
+    ----------
+    labels : Tensor
+        ``(B, L, ZYX + patch_shape - 1)`` integers, 0 background: with half a patch of context.
+    patch_shape : sequence of int
+        Odd sides in voxels.
+    sites : Tensor
+        ``(N,)`` positions in the raveled ``(B, ZYX)``.
+
+    Returns
+    -------
+    Tensor
+        ``(N, K)`` bool: whether each voxel of the patch, in raster order, belongs to the one
+        instance at its centre; nowhere where there is none or more than one.
 
     Notes
     -----
     Target of the patch head, ``L(p + o) == L(p)`` (Hirsch et al. 2020, arXiv:2001.07626, eq. 1).
     """
     windows = labels
-    for axis, side in enumerate(patch_shape, start=1):
+    for axis, side in enumerate(patch_shape, start=2):
         windows = windows.unfold(axis, side, 1)
-    patches = windows[chosen].flatten(1)
-    centre = patches[:, patches.shape[1] // 2, None]
-    return (patches == centre) & (centre > 0)
+    space = windows.shape[2 : 2 + len(patch_shape)]
+    element, *place = torch.unravel_index(sites, (labels.shape[0], *space))
+    inner = inner_labels(labels, [side // 2 for side in patch_shape])
+    own = rows_at(inner, sites)  # (N, L)
+    layer = own.argmax(dim=1)  # labels are not negative: where there is one, it is the largest
+    alone = (own > 0).sum(dim=1) == 1
+    centre = own.gather(1, layer[:, None])
+    return (windows[(element, layer, *place)].flatten(1) == centre) & alone[:, None]
 
 
 def patch_loss(
-    logits: Tensor, labels: Tensor, *, patch_shape: Sequence[int], chosen: Tensor
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    patch_shape: Sequence[int],
+    sites: Tensor,
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean binary cross entropy of the patches of chosen pixels.
+    """Return the mean binary cross entropy of the patches of some voxels.
 
     Parameters
     ----------
     logits : Tensor
-        ``(B, K, ZYX)`` output of the patch head.
+        ``(N, K)`` of the patches at `sites`.
     labels : Tensor
-        ``(B, ZYX + patch_shape - 1)`` integers.
+        ``(B, L, ZYX + patch_shape - 1)`` integers.
     patch_shape : sequence of int
         Odd sides in voxels.
-    chosen : Tensor
-        ``(B, ZYX)`` bool: pixels whose patch counts.
+    sites : Tensor
+        ``(N,)`` positions in the raveled ``(B, ZYX)``.
+    weight : Tensor, optional
+        ``(B, ZYX)`` how much a voxel's patch counts; all count the same where left out.
 
     Returns
     -------
     Tensor
-        A scalar; 0 where no pixel is chosen.
+        A scalar; 0 where there are no sites.
     """
-    rows = logits.movedim(1, -1)[chosen].float()
-    if not len(rows):
+    if not len(sites):
         return logits.sum() * 0.0
-    target = patch_targets(labels, patch_shape, chosen)
-    return binary_cross_entropy_with_logits(rows, target.float())
+    target = patch_targets(labels, patch_shape, sites).float()
+    if weight is None:
+        return binary_cross_entropy_with_logits(logits.float(), target)
+    each = binary_cross_entropy_with_logits(logits.float(), target, reduction="none").mean(dim=1)
+    own = weight.flatten()[sites]
+    return (each * own).sum() / own.sum()
 
 
-def foreground_loss(logits: Tensor, foreground: Tensor, mask: Tensor) -> Tensor:
+def rows_at(logits: Tensor, sites: Tensor) -> Tensor:
+    """Return the values ``(N, channels)`` of an output ``(B, channels, ZYX)`` at some voxels."""
+    return logits.movedim(1, -1).flatten(0, -2).index_select(0, sites)
+
+
+def foreground_loss(logits: Tensor, foreground: Tensor, weight: Tensor) -> Tensor:
     """Return the mean binary cross entropy of a foreground head.
 
     Parameters
     ----------
     logits : Tensor
         ``(B, 1, ZYX)``.
-    foreground, mask : Tensor
-        ``(B, ZYX)`` bool: the truth, and where it is known.
+    foreground : Tensor
+        ``(B, ZYX)`` bool, the truth.
+    weight : Tensor
+        ``(B, ZYX)``, see :func:`known_weight`.
     """
     each = binary_cross_entropy_with_logits(
         logits[:, 0].float(), foreground.float(), reduction="none"
     )
-    return (each * mask).sum() / torch.clamp(mask.sum(), min=1)
+    return _weighted_mean(each, weight)
+
+
+def count_loss(logits: Tensor, count: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean cross entropy of a head of instance counts.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``(B, most + 1, ZYX)``; channel ``i`` for ``i`` instances, the last for `most` and more.
+    count : Tensor
+        ``(B, ZYX)`` integers, the truth.
+    weight : Tensor
+        ``(B, ZYX)``, see :func:`known_weight`.
+    """
+    target = count.clamp(max=logits.shape[1] - 1).long()
+    return _weighted_mean(cross_entropy(logits.float(), target, reduction="none"), weight)
+
+
+def _weighted_mean(each: Tensor, weight: Tensor) -> Tensor:
+    total = weight.sum()
+    return (each * weight).sum() / torch.where(total > 0, total, 1.0)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError
-from instaseg.geometry import Coordinate, Symmetry
-from instaseg.inference.quantise import dequantise
-from instaseg.methods.base import Head
+from instaseg.geometry import Coordinate, Symmetry, identity
+from instaseg.methods.base import Decode, Device, Head
 from instaseg.methods.patches.assembly import sweep
+from instaseg.methods.patches.block_steps import BlockJob
+from instaseg.methods.patches.codes import PatchCoding
 from instaseg.methods.patches.config import LabelSettings, PatchesSettings
+from instaseg.methods.patches.offsets import window
+from instaseg.methods.patches.quality import quality, quality_names
+from instaseg.methods.patches.stored import (
+    StoredPatches,
+    decode_patches,
+    foreground_probability,
+    overlap_probability,
+)
 from instaseg.models.config import ModelSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+MOST_VALUES = 2**30
+"""Patch voxels of a prediction that is labelled as a whole; larger ones in blocks."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,20 @@ class PatchHead(Head):
         return back.reshape(space.shape)
 
 
+@dataclass(frozen=True)
+class CodeHead(Head):
+    """A head whose channels are a code: only its decoder knows what they mean."""
+
+    def turn(self, prediction: NDArray[Any], symmetry: Symmetry) -> NDArray[Any]:
+        """Return the prediction unturned; refuse any other symmetry."""
+        if symmetry != identity(len(symmetry.permutation)):
+            raise ConfigError(
+                "[prediction] symmetries: expected 'none' where method.prediction = 'codes': the"
+                " code of a turned image is not the turned code; remove the key"
+            )
+        return prediction
+
+
 class PatchesMethod:
     """Predicts, at every pixel, which pixels around it belong to the same instance.
 
@@ -69,27 +99,42 @@ class PatchesMethod:
         self.settings = settings
         self._model = model
         self._data = data
-        self.patch_shape = settings.patch_shape
-        self.context = tuple(side // 2 for side in settings.patch_shape)
+        # two sides lie in the plane of a volume
+        flat = (1,) * (data.ndim - len(settings.patch_shape))
+        self.patch_shape = flat + settings.patch_shape
+        self.context = tuple(side // 2 for side in self.patch_shape)
         self.margin = self.context if settings.border == "mirror" else (0,) * len(self.context)
         patch = PatchHead(
             name="affs",
-            channels=int(np.prod(settings.patch_shape)),
+            channels=int(np.prod(self.patch_shape)),
             activation="sigmoid",
             key="volumes/pred_affs",
-            patch_shape=settings.patch_shape,
+            patch_shape=self.patch_shape,
         )
-        foreground = Head(name="fgbg", channels=1, activation="sigmoid", key="volumes/pred_fgbg")
+        with_codes = settings.prediction == "codes"
+        self.decoded: PatchHead | None = patch if with_codes else None
+        """The head that decoding yields; None where patches are predicted themselves."""
+        self.coding: PatchCoding | None = (
+            PatchCoding(settings.code, self.patch_shape) if with_codes else None
+        )
+        self.overlapping = settings.foreground == "count"
+        """Whether instances may overlap: the network then counts them."""
+        code = CodeHead("code", settings.code.code_units, "sigmoid", "volumes/pred_code")
         self.heads: tuple[Head, ...] = (
-            (patch, foreground) if settings.foreground == "head" else (patch,)
+            code if with_codes else patch,
+            *_foreground_heads(settings),
         )
 
     def build_network(self) -> nn.Module:
-        """Return a U-Net with one 1x1 convolution per head."""
+        """Return a U-Net with one 1x1 convolution per head, and the decoder of codes, if any."""
         from instaseg.models.network import build_network
 
         return build_network(
-            self._model, in_channels=self._data.num_channels, ndim=self._data.ndim, heads=self.heads
+            self._model,
+            in_channels=self._data.num_channels,
+            ndim=self._data.ndim,
+            heads=self.heads,
+            decoder=None if self.coding is None else self.coding.decoder(),
         )
 
     def targets(self, labels: NDArray[Any], spacing: Sequence[float]) -> dict[str, NDArray[Any]]:
@@ -97,43 +142,243 @@ class PatchesMethod:
         del labels, spacing
         return {}
 
+    def sites(self, batch: Mapping[str, Tensor], seed: int) -> Tensor:
+        """Return the voxels of a training batch whose patches are compared with the truth.
+
+        Those with exactly one instance, since assembly uses no others; of codes at most
+        `patches_per_crop` for each crop. Where the patch's centre is the foreground, all voxels
+        that are known.
+        """
+        from instaseg.methods.patches.loss import draw_sites, instance_count, known_weight
+
+        count = instance_count(batch["labels"], self.context)
+        if self.settings.foreground == "centre":
+            chosen = known_weight(count, batch["mask"], self.settings.mask_bg_weight) > 0
+        else:
+            chosen = count == 1
+        most = self.settings.code.patches_per_crop if self.coding else None
+        return draw_sites(chosen, most, seed)
+
     def loss(
         self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of patch and foreground loss, and both.
 
-        With a foreground head, patches count where an instance lies, since assembly uses no
-        others; without one their centre is the foreground, so they count everywhere.
-        """
-        from instaseg.methods.patches.loss import foreground_loss, inner_labels, patch_loss
+        Patches count at the batch's ``sites`` (see :meth:`sites`). Background where labels are
+        incomplete counts as much as `mask_bg_weight` says.
 
-        known = batch["mask"].bool()
-        foreground = inner_labels(batch["labels"], self.context) > 0
-        with_head = self.settings.foreground == "head"
+        Raises
+        ------
+        ConfigError
+            If codes are predicted by a network that does not decode them.
+        """
+        from instaseg.methods.patches.loss import (
+            count_loss,
+            foreground_loss,
+            instance_count,
+            known_weight,
+            patch_loss,
+        )
+
+        count = instance_count(batch["labels"], self.context)
+        weight = known_weight(count, batch["mask"], self.settings.mask_bg_weight)
+        sites = batch["sites"]
+        everywhere = self.settings.foreground == "centre"
         parts = {
             "patch": patch_loss(
-                outputs["affs"],
+                self._patches_at(outputs, sites),
                 batch["labels"],
                 patch_shape=self.patch_shape,
-                chosen=known & foreground if with_head else known,
+                sites=sites,
+                weight=weight if everywhere else None,
             )
         }
         total = self.settings.patch_weight * parts["patch"]
-        if with_head:
-            parts["foreground"] = foreground_loss(outputs["fgbg"], foreground, known)
+        if self.settings.foreground == "head":
+            parts["foreground"] = foreground_loss(outputs["fgbg"], count > 0, weight)
             total = total + self.settings.fg_weight * parts["foreground"]
+        elif self.settings.foreground == "count":
+            parts["count"] = count_loss(outputs["numinst"], count, weight)
+            total = total + self.settings.fg_weight * parts["count"]
         return total, parts
 
+    def _patches_at(self, outputs: Mapping[str, Tensor], sites: Tensor) -> Tensor:
+        """Return the logits ``(N, K)`` of patches at some voxels."""
+        from instaseg.methods.patches.loss import rows_at
+
+        if "patches" in outputs:
+            return outputs["patches"]
+        if self.coding is not None:
+            raise ConfigError(
+                "torch_model.py: expected a network whose forward(image, sites) decodes the codes"
+                f" at `sites` and gives them as 'patches', found {', '.join(outputs)}; build it"
+                " with instaseg.models.network.HeadedNetwork and a decoder"
+            )
+        return rows_at(outputs["affs"], sites)
+
+    @property
+    def decodes_in(self) -> Literal["stage", "label"] | None:
+        """Where codes become patches: in the stage ``decode`` or in ``label``; None without codes.
+
+        Volumes are decoded block by block in ``label``, unless the settings say otherwise: all
+        patches of one would not fit on most disks.
+        """
+        if self.coding is None:
+            return None
+        if self.coding.settings.decode == "auto":
+            return "stage" if self._data.ndim == 2 else "label"
+        return self.coding.settings.decode
+
+    @property
+    def labelled_heads(self) -> tuple[Head, ...]:
+        """The heads that ``label`` reads: patches in place of codes where a stage decodes them."""
+        if self.decoded is not None and self.decodes_in == "stage":
+            return (self.decoded, *self.heads[1:])
+        return self.heads
+
     def label(
-        self, prediction: Mapping[str, NDArray[Any]], parameters: Sequence[LabelSettings]
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        parameters: Sequence[LabelSettings],
+        *,
+        decode: Decode | None = None,
+        device: Device = "cpu",
     ) -> Iterator[NDArray[Any]]:
         """Yield instances for each set of parameters; the margin is cut off."""
-        affinities = prediction["affs"]
-        probability = dequantise(prediction["fgbg"][0]) if "fgbg" in prediction else None
+        if "affs" in prediction:
+            affinities = prediction["affs"]
+        else:
+            affinities = self.decode(prediction, parameters, _needed(decode))["affs"]
         inner = tuple(
             slice(m, n - m) for m, n in zip(self.margin, affinities.shape[1:], strict=True)
         )
         for instances in sweep(
-            affinities, probability, patch_shape=self.patch_shape, settings=parameters
+            affinities,
+            foreground_probability(prediction),
+            patch_shape=self.patch_shape,
+            settings=parameters,
+            overlap=overlap_probability(prediction),
+            device=device,
         ):
             yield instances[(slice(None),) * (instances.ndim - len(inner)) + inner]
+
+    def decode(
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        parameters: Sequence[LabelSettings],
+        decode: Decode,
+    ) -> dict[str, NDArray[Any]]:
+        """Return the head ``affs`` of a prediction, or a part of one, with codes.
+
+        Patches are decoded where any of the parameter sets sees foreground, and 0 elsewhere: no
+        others are used.
+        """
+        probability = foreground_probability(prediction)
+        assert probability is not None
+        least = np.float32(min(one.fg_threshold for one in parameters))
+        size = math.prod(self.patch_shape)
+        codes = prediction["code"]
+        return {"affs": decode_patches(codes, probability > least, decode, patch_size=size)}
+
+    def block_shape(self, shape: Sequence[int]) -> Coordinate | None:
+        """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""
+        size = math.prod(self.patch_shape)
+        if size * math.prod(shape) <= MOST_VALUES:
+            return None
+        block, halo = list(shape), [6 * (side // 2) for side in self.patch_shape]
+        while size * math.prod(b + h for b, h in zip(block, halo, strict=True)) > MOST_VALUES // 2:
+            # a block that is thinner than its halo is mostly halo
+            wide = [a for a in range(len(block)) if block[a] > max(8, halo[a])]
+            if not wide:
+                break
+            longest = max(wide, key=lambda a: block[a])
+            block[longest] = -(-block[longest] // 2)
+        return tuple(block)
+
+    def label_blocks(
+        self,
+        path: Path,
+        parameters: LabelSettings,
+        work: BlockWork,
+        *,
+        decode: Decode | None = None,
+    ) -> BlockLabels:
+        """Label a stored prediction block by block; the partition is the one :meth:`label` gives.
+
+        Parameters
+        ----------
+        path : Path
+            Zarr folder of the prediction.
+        parameters : LabelSettings
+            Table ``[vote_instances]``.
+        work : BlockWork
+            Shape of the blocks, where their results are kept, and what runs them.
+        decode : callable, optional
+            Codes as stored to probabilities; must be picklable.
+        """
+        from instaseg.methods.patches.blocks import label_blocks
+
+        ndim = len(self.patch_shape)
+        source = StoredPatches(
+            path=path,
+            keys={head.name: head.key for head in self.labelled_heads},
+            ndim=ndim,
+            patch_size=math.prod(self.patch_shape),
+            decode=decode,
+        )
+        flat = (1,) * (3 - ndim)
+        margin = tuple(0 * one for one in flat) + self.margin
+        job = BlockJob(
+            source=source,
+            settings=parameters,
+            window=window(self.patch_shape),
+            blocks=BlockGrid(source.shape, flat + tuple(work.block_shape), margin),
+            ndim=ndim,
+            store=work.store,
+            device=work.device,
+        )
+        return label_blocks(job, work.run)
+
+    @property
+    def quality_names(self) -> tuple[str, ...]:
+        """Dotted names of the scores :meth:`prediction_quality` gives."""
+        return quality_names(self.settings.max_num_inst if self.overlapping else None)
+
+    def prediction_quality(
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        truth: NDArray[Any],
+        mask: NDArray[Any] | None,
+        *,
+        decode: Decode | None = None,
+    ) -> dict[str, float]:
+        """Return how well patches, counts and foreground agree with the truth; without margin."""
+        inner = {
+            name: head[
+                (
+                    slice(None),
+                    *(slice(m, n - m) for m, n in zip(self.margin, head.shape[1:], strict=True)),
+                )
+            ]
+            for name, head in prediction.items()
+        }
+        return quality(inner, truth, mask, patch_shape=self.patch_shape, decode=decode)
+
+
+def _needed(decode: Decode | None) -> Decode:
+    """Return the decoder, which a prediction with codes cannot do without."""
+    if decode is None:
+        raise ValueError("a prediction with codes needs `decode`")
+    return decode
+
+
+def _foreground_heads(settings: PatchesSettings) -> tuple[Head, ...]:
+    """Return the head that says where instances are, if there is one."""
+    match settings.foreground:
+        case "head":
+            return (Head("fgbg", 1, "sigmoid", "volumes/pred_fgbg"),)
+        case "count":
+            channels = settings.max_num_inst + 1
+            return (Head("numinst", channels, "softmax", "volumes/pred_numinst"),)
+        case "centre":
+            return ()

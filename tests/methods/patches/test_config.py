@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from instaseg.methods.patches.config import REMOVED_KEYS, LabelSettings, PatchesSettings
+from instaseg.models.config import CodeSettings
 
 
 def test_flat_patch_shape_is_2d():
@@ -19,12 +20,30 @@ def test_bad_patch_shape(shape):
         PatchesSettings(patch_shape=shape)
 
 
+def test_code_units_that_do_not_factor_get_the_nearest():
+    """41 is halved to 21, 11, 6: codes are multiples of 36."""
+    with pytest.raises(ValidationError) as error:
+        PatchesSettings(patch_shape=[41, 41], prediction="codes")
+    assert (
+        "[code] code_units must be a multiple of 36, because 3 steps (decoder_fmaps) to patch_shape"
+        " [41, 41] begin at [6, 6] voxels; got 256. The nearest that fit: 252 or 288"
+    ) in str(error.value)
+    assert PatchesSettings(patch_shape=[41, 41]).prediction == "patches"
+    fitting = {"code_units": 252, "autoencoder_chkpt": "a.pt"}
+    assert PatchesSettings(patch_shape=[41, 41], prediction="codes", code=fitting).code.steps == 3
+
+
+def test_a_code_has_no_centre():
+    with pytest.raises(ValidationError, match='foreground must be "head" or "count" where predic'):
+        PatchesSettings(patch_shape=[25, 25], prediction="codes", foreground="centre")
+
+
 def test_threshold_of_one_is_refused():
     with pytest.raises(ValidationError, match="less than 1"):
         LabelSettings(patch_threshold=1.0)
 
 
-@pytest.mark.parametrize("table", [PatchesSettings, LabelSettings])
+@pytest.mark.parametrize("table", [PatchesSettings, CodeSettings, LabelSettings])
 def test_every_field_is_described(table):
     assert all(field.description for field in table.model_fields.values())
 

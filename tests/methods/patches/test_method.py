@@ -11,10 +11,11 @@ from instaseg.errors import ConfigError
 from instaseg.geometry import Symmetry, flips, plane_rotations_and_flips
 from instaseg.methods.patches import patch_targets
 from instaseg.methods.patches.config import LabelSettings, PatchesSettings
-from instaseg.methods.patches.loss import foreground_loss, patch_loss
+from instaseg.methods.patches.loss import count_loss, foreground_loss, patch_loss
 from instaseg.methods.patches.method import PatchesMethod, PatchHead
 from instaseg.models.config import ModelSettings
 
+CODE = {"code_units": 12, "decoder_fmaps": (4,)}  # two maps of 3x2 for 5x3, three of 2x2 for 3x3
 QUARTER_TURN = Symmetry((1, 0), (True, False))
 
 
@@ -143,54 +144,171 @@ def test_network_has_the_heads():
     }
 
 
+# Codes, counts.
+
+
+def test_heads_of_codes_and_counts():
+    found = method((5, 3), prediction="codes", foreground="count", max_num_inst=3, code=CODE)
+    assert [(h.name, h.channels, h.activation, h.key) for h in found.heads] == [
+        ("code", 12, "sigmoid", "volumes/pred_code"),
+        ("numinst", 4, "softmax", "volumes/pred_numinst"),
+    ]
+    assert found.overlapping
+    assert (found.decoded.name, found.decoded.channels) == ("affs", 15)
+    assert found.decoded.patch_shape == (5, 3)
+    plain = method((5, 3))
+    assert (plain.decoded, plain.coding, plain.overlapping) == (None, None, False)
+
+
+def test_network_of_codes_decodes_at_sites():
+    found = method((5, 3), prediction="codes", code=CODE)
+    network = found.build_network()
+    outputs = network(torch.zeros(1, 1, 8, 8), torch.tensor([0, 60]))
+    assert {name: tuple(o.shape) for name, o in outputs.items()} == {
+        "patches": (2, 15),
+        "fgbg": (1, 1, 8, 8),
+    }
+    assert network(torch.zeros(1, 1, 8, 8))["code"].shape == (1, 12, 8, 8)
+    assert any(name.startswith("decoder.") for name in network.state_dict())
+
+
 # Loss.
 
 
-def batch_of(seed=0):
-    """Return outputs and batch of two crops of 4x5 pixels, part of them unknown."""
+def batch_of(found, seed=0):
+    """Return outputs and batch of two crops of 4x5 pixels in two layers, part of them unknown."""
     rng = np.random.default_rng(seed)
     outputs = {
-        "affs": torch.from_numpy(rng.normal(size=(2, 9, 4, 5)).astype(np.float32)),
-        "fgbg": torch.from_numpy(rng.normal(size=(2, 1, 4, 5)).astype(np.float32)),
+        head.name: torch.from_numpy(rng.normal(size=(2, head.channels, 4, 5)).astype(np.float32))
+        for head in found.heads
     }
-    labels = torch.from_numpy(rng.integers(0, 3, (2, 6, 7)).astype(np.int32))
-    return outputs, {"labels": labels, "mask": torch.from_numpy(rng.random((2, 4, 5)) < 0.6)}
+    labels = rng.integers(0, 3, (2, 2, 6, 7)) * np.array([[[[1]], [[10]]]])
+    labels[:, 1][rng.random((2, 6, 7)) < 0.7] = 0
+    mask = torch.from_numpy(rng.random((2, 4, 5)) < 0.6)
+    batch = {"labels": torch.from_numpy(labels.astype(np.int32)), "mask": mask}
+    return outputs, {**batch, "sites": found.sites(batch, seed)}
+
+
+def numbers_of(batch):
+    """Return the number of instances at each pixel."""
+    return (batch["labels"][:, :, 1:-1, 1:-1] > 0).sum(dim=1)
+
+
+def test_sites_have_one_instance_whether_labels_are_complete_or_not():
+    _, batch = batch_of(method())
+    assert torch.equal(batch["sites"], (numbers_of(batch) == 1).flatten().nonzero()[:, 0])
+
+
+def test_codes_are_decoded_at_few_sites_of_each_crop():
+    found = method(prediction="codes", code={**CODE, "patches_per_crop": 3})
+    _, batch = batch_of(found)
+    assert (batch["sites"] // 20).tolist() == [0, 0, 0, 1, 1, 1]
+    again, other = (found.sites(batch, seed) for seed in (0, 1))
+    assert torch.equal(again, batch["sites"])
+    assert not torch.equal(other, batch["sites"])
 
 
 def test_loss_is_the_weighted_sum_of_its_parts():
-    outputs, batch = batch_of()
-    total, parts = method(patch_weight=2.0, fg_weight=0.5).loss(outputs, batch)
-    inner = batch["labels"][:, 1:-1, 1:-1] > 0
-    patch = patch_loss(
-        outputs["affs"], batch["labels"], patch_shape=(3, 3), chosen=batch["mask"] & inner
-    )
+    found = method(patch_weight=2.0, fg_weight=0.5, mask_bg_weight=0.25)
+    outputs, batch = batch_of(found)
+    total, parts = found.loss(outputs, batch)
+    rows = outputs["affs"].movedim(1, -1).reshape(-1, 9)[batch["sites"]]
+    patch = patch_loss(rows, batch["labels"], patch_shape=(3, 3), sites=batch["sites"])
+    inside = numbers_of(batch) > 0
+    weight = torch.where(inside | batch["mask"], 1.0, 0.25)
     assert set(parts) == {"patch", "foreground"}
     assert float(parts["patch"]) == pytest.approx(float(patch))
     assert float(parts["foreground"]) == pytest.approx(
-        float(foreground_loss(outputs["fgbg"], inner, batch["mask"]))
+        float(foreground_loss(outputs["fgbg"], inside, weight))
     )
     assert float(total) == pytest.approx(2 * float(parts["patch"]) + 0.5 * parts["foreground"])
 
 
+def test_loss_of_counts():
+    found = method(foreground="count", fg_weight=0.5)
+    outputs, batch = batch_of(found)
+    total, parts = found.loss(outputs, batch)
+    known = batch["mask"] | (numbers_of(batch) > 0)
+    expected = count_loss(outputs["numinst"], numbers_of(batch), known.float())
+    assert set(parts) == {"patch", "count"}
+    assert float(parts["count"]) == pytest.approx(float(expected))
+    assert float(total) == pytest.approx(float(parts["patch"]) + 0.5 * float(expected))
+
+
+def test_patches_evaluated_at_sites_have_the_same_loss():
+    found = method()
+    outputs, batch = batch_of(found)
+    rows = outputs["affs"].movedim(1, -1).reshape(-1, 9)[batch["sites"]]
+    sampled = {"patches": rows, "fgbg": outputs["fgbg"]}
+    assert float(found.loss(sampled, batch)[0]) == float(found.loss(outputs, batch)[0])
+
+
 def test_without_a_foreground_head_patches_of_the_background_count_too():
-    outputs, batch = batch_of()
-    total, parts = method(foreground="centre").loss(outputs, batch)
-    everywhere = patch_loss(
-        outputs["affs"], batch["labels"], patch_shape=(3, 3), chosen=batch["mask"]
+    found = method(foreground="centre", mask_bg_weight=0.25)
+    outputs, batch = batch_of(found)
+    assert len(batch["sites"]) == 40
+    total, parts = found.loss(outputs, batch)
+    weight = torch.where((numbers_of(batch) > 0) | batch["mask"], 1.0, 0.25)
+    rows = outputs["affs"].movedim(1, -1).reshape(-1, 9)
+    expected = patch_loss(
+        rows, batch["labels"], patch_shape=(3, 3), sites=batch["sites"], weight=weight
     )
-    assert float(total) == float(parts["patch"]) == pytest.approx(float(everywhere))
+    assert float(total) == float(parts["patch"]) == pytest.approx(float(expected))
 
 
-@pytest.mark.parametrize("foreground", ["head", "centre"])
-def test_what_is_unknown_has_no_influence(foreground):
-    outputs, batch = batch_of()
-    before, _ = method(foreground=foreground).loss(outputs, batch)
-    unknown = ~batch["mask"][:, None]
-    spoilt = {name: values + 100 * unknown for name, values in outputs.items()}
-    after, _ = method(foreground=foreground).loss(spoilt, batch)
-    assert float(after) == float(before)
-    known = {name: values + ~unknown for name, values in outputs.items()}
-    assert float(method(foreground=foreground).loss(known, batch)[0]) != float(before)
+@pytest.mark.parametrize("foreground", ["head", "centre", "count"])
+def test_unknown_background_has_no_influence(foreground):
+    found = method(foreground=foreground)
+    outputs, batch = batch_of(found)
+    before, _ = found.loss(outputs, batch)
+    unknown = (~batch["mask"] & (numbers_of(batch) == 0))[:, None]
+    noise = torch.arange(3.0).reshape(1, 3, 1, 1) if foreground == "count" else 1.0
+    spoilt = {
+        name: values + 100 * unknown * (noise if name == "numinst" else 1)
+        for name, values in outputs.items()
+    }
+    after, _ = found.loss(spoilt, batch)
+    assert float(after) == pytest.approx(float(before))
+    known = {
+        name: values + ~unknown * (noise if name == "numinst" else 1)
+        for name, values in outputs.items()
+    }
+    assert float(found.loss(known, batch)[0]) != pytest.approx(float(before))
+
+
+def test_gradient_reaches_the_code_and_the_decoder():
+    found = method(prediction="codes", foreground="count", code=CODE)
+    network = found.build_network()
+    _, batch = batch_of(found)
+    image = torch.rand(2, 1, 4, 5)
+    image = torch.nn.functional.pad(image, (0, 1, 0, 0))[..., :4]
+    batch = {"labels": batch["labels"][..., :6], "mask": batch["mask"][..., :4]}
+    batch["sites"] = found.sites(batch, 0)
+    total, parts = found.loss(network(image, batch["sites"]), batch)
+    total.backward()
+    assert set(parts) == {"patch", "count"}
+    for part in (network.heads["code"], network.decoder.write, network.trunk.down[0][0]):
+        assert part.weight.grad.abs().sum() > 0
+
+
+def test_a_network_that_does_not_decode_is_refused():
+    found = method(prediction="codes", code=CODE)
+    outputs, batch = batch_of(found)
+    with pytest.raises(ConfigError, match=r"decodes the codes at `sites` .* found code, fgbg"):
+        found.loss(outputs, batch)
+
+
+def test_true_patches_for_the_autoencoder():
+    found = method(prediction="codes", code={**CODE, "patches_per_crop": 4})
+    _, batch = batch_of(found)
+    patches = found.coding.patches(batch, 0)["raw"]
+    assert patches.shape == (8, 1, 3, 3)
+    assert patches[:, 0, 1, 1].tolist() == [1.0] * 8
+    network = found.coding.autoencoder()
+    loss, parts = found.coding.autoencoder_loss(network(patches), {"raw": patches})
+    assert float(loss.detach()) == float(parts["patch"].detach()) > 0
+    nothing = {"raw": patches[:0]}
+    assert float(found.coding.autoencoder_loss(network(patches[:0]), nothing)[0].detach()) == 0
 
 
 # Labels.

@@ -1,0 +1,138 @@
+"""Patch codes to patches, in batches; memory is bounded by the batch and the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from instaseg.errors import CheckpointError, ConfigError
+from instaseg.inference.quantise import dequantise
+from instaseg.methods.base import Coding
+from instaseg.methods.build import MethodSpec
+from instaseg.models.decoder import decoder_weights
+from instaseg.training.checkpoints import check_architecture, load_weights, read_checkpoint
+
+_loaded: dict[tuple[Path, int, int, str], nn.Module] = {}
+
+
+@dataclass(frozen=True)
+class CheckpointDecoder:
+    """The decoder of a checkpoint as a function that can be sent to other processes.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        File of a training with codes.
+    spec : MethodSpec
+        The method.
+    device : {"cpu", "cuda"}
+        Where it runs.
+    """
+
+    checkpoint: Path
+    spec: MethodSpec
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def __call__(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Return probabilities ``(K, n)`` for codes ``(units, n)`` as they are stored."""
+        coding = self.spec.build().coding
+        decoder = load_decoder(self.checkpoint, self.spec)
+        device = torch.device(self.device)
+        assert coding is not None  # else load_decoder has said so
+        return decode_codes(
+            decoder.to(device), codes, batch_size=coding.settings.batch_size, device=device
+        )
+
+
+def decode_codes(
+    decoder: nn.Module, codes: NDArray[Any], *, batch_size: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Return the patches of codes.
+
+    Parameters
+    ----------
+    decoder : Module
+        Probabilities ``(n, units)`` in, logits ``(n, K)`` out; on `device`.
+    codes : (units, n) ndarray
+        As they are stored: float16, or uint8 for ``255 p``.
+    batch_size : int
+        Codes decoded at a time; more need more memory.
+    device : torch.device
+        Where the decoder is.
+
+    Returns
+    -------
+    (K, n) ndarray of float32
+        Probabilities, voxels of a patch in raster order.
+    """
+    decoder.eval()
+    number = codes.shape[1]
+    patches: NDArray[np.float32] | None = None
+    with torch.inference_mode():
+        for begin in range(0, max(number, 1), batch_size):
+            part = dequantise(np.ascontiguousarray(codes[:, begin : begin + batch_size].T))
+            decoded = decoder(torch.from_numpy(part).to(device)).float().sigmoid().cpu().numpy()
+            if patches is None:
+                patches = np.empty((decoded.shape[1], number), dtype=np.float32)
+            patches[:, begin : begin + len(part)] = decoded.T
+    assert patches is not None
+    return patches
+
+
+def load_decoder(checkpoint: Path, spec: MethodSpec) -> nn.Module:
+    """Return the decoder in a checkpoint, on the CPU, with averaged weights.
+
+    Arguments can be sent to other processes; each process reads a file once.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        File of a training with codes, or of an autoencoder.
+    spec : MethodSpec
+        The method.
+
+    Raises
+    ------
+    ConfigError
+        If the method has no codes.
+    CheckpointError
+        If the file is damaged, or has no decoder or another one.
+    """
+    coding = spec.build().coding
+    if coding is None:
+        raise ConfigError(
+            '[method] prediction: expected "codes", found a method without; there is nothing to'
+            " decode"
+        )
+    try:
+        state = checkpoint.stat()
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint}: cannot read the checkpoint: {error}") from error
+    key = (checkpoint, state.st_size, state.st_mtime_ns, repr(sorted(coding.architecture.items())))
+    if key not in _loaded:
+        _loaded.clear()  # one is in use at a time
+        _loaded[key] = decoder_of(checkpoint, coding)
+    return _loaded[key]
+
+
+def decoder_of(checkpoint: Path, coding: Coding) -> nn.Module:
+    """Return the decoder in a checkpoint; see :func:`load_decoder`."""
+    state = read_checkpoint(checkpoint)
+    found = {
+        name: value for name, value in state.architecture.items() if name in coding.architecture
+    }
+    if not found:
+        raise CheckpointError(
+            f"{checkpoint}: expected a checkpoint with a decoder of patch codes, found one without;"
+            ' choose one of train_autoencoder, or of a training with prediction = "codes"'
+        )
+    check_architecture(found, coding.architecture, str(checkpoint))
+    decoder = coding.decoder()
+    load_weights(decoder, decoder_weights(state.averaged_weights), str(checkpoint))
+    return decoder.eval()

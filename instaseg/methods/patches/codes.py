@@ -1,0 +1,73 @@
+"""Patch codes as part of the method: its decoder, and the autoencoder that may train it first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from instaseg.geometry import Coordinate
+from instaseg.models.config import CodeSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from instaseg.models.decoder import PatchAutoencoder, PatchDecoder
+
+
+class PatchCoding:
+    """Codes of patches.
+
+    Parameters
+    ----------
+    settings : CodeSettings
+        Table ``[method.code]``.
+    patch_shape : tuple of int
+        Odd sides in voxels.
+    """
+
+    def __init__(self, settings: CodeSettings, patch_shape: Coordinate) -> None:
+        self.settings = settings
+        self.patch_shape = patch_shape
+
+    @cached_property
+    def architecture(self) -> Mapping[str, Any]:
+        """What makes the decoder's weights unfit for another one, as plain values."""
+        from instaseg.models.decoder import describe_decoder
+
+        return describe_decoder(self.settings, self.patch_shape)
+
+    def decoder(self) -> PatchDecoder:
+        """Return a fresh decoder: codes ``(n, units)`` in, logits ``(n, K)`` out."""
+        from instaseg.models.decoder import PatchDecoder
+
+        return PatchDecoder(self.settings, self.patch_shape)
+
+    def autoencoder(self) -> PatchAutoencoder:
+        """Return a fresh autoencoder: patches ``(n, 1, [z,] y, x)`` in, logits ``(n, K)`` out."""
+        from instaseg.models.decoder import PatchAutoencoder
+
+        return PatchAutoencoder(self.settings, self.patch_shape)
+
+    def patches(self, batch: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Return true patches of a batch of crops, ``raw`` ``(n, 1, [z,] y, x)`` float32."""
+        from instaseg.methods.patches.loss import draw_sites, instance_count, patch_targets
+
+        labels = batch["labels"]
+        alone = instance_count(labels, [side // 2 for side in self.patch_shape]) == 1
+        sites = draw_sites(alone, self.settings.patches_per_crop, seed)
+        targets = patch_targets(labels, self.patch_shape, sites)
+        return {"raw": targets.float().reshape(-1, 1, *self.patch_shape)}
+
+    def autoencoder_loss(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean binary cross entropy of patches that were coded and decoded."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        logits = outputs["patches"].float()
+        if not len(logits):
+            nothing = logits.sum() * 0.0
+            return nothing, {"patch": nothing}
+        loss = binary_cross_entropy_with_logits(logits, batch["raw"].flatten(1))
+        return loss, {"patch": loss}

@@ -1,0 +1,123 @@
+"""What a stored prediction says: foreground, overlap, and patches, decoded where they are codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.geometry import Box
+from instaseg.inference.quantise import dequantise, quantise
+from instaseg.io.arrays import Reader, open_array
+from instaseg.methods.base import Decode
+
+
+def foreground_probability(prediction: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
+    """Return the probability ``([z,] y, x)`` of any instance; None without a head that says so."""
+    if "fgbg" in prediction:
+        return dequantise(prediction["fgbg"][0])
+    if "numinst" in prediction:
+        return np.asarray(1 - dequantise(prediction["numinst"][0]), dtype=np.float32)
+    return None
+
+
+def overlap_probability(prediction: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
+    """Return the probability ``([z,] y, x)`` of more than one instance; None if never counted."""
+    if "numinst" not in prediction:
+        return None
+    return np.asarray(dequantise(prediction["numinst"][2:]).sum(axis=0), dtype=np.float32)
+
+
+def decode_patches(
+    codes: NDArray[Any], centres: NDArray[np.bool_], decode: Decode, *, patch_size: int
+) -> NDArray[Any]:
+    """Return the patches at some voxels, in the type the codes are stored in.
+
+    Parameters
+    ----------
+    codes : (units, [z,] y, x) float16 or uint8
+        As stored.
+    centres : ([z,] y, x) bool
+        Voxels whose patch is wanted.
+    decode : callable
+        The decoder.
+    patch_size : int
+        Voxels of a patch, `K`.
+
+    Returns
+    -------
+    (K, [z,] y, x) float16 or uint8
+        0 where no patch was wanted.
+    """
+    patches = np.zeros((patch_size, *centres.shape), codes.dtype)
+    if centres.any():
+        patches[:, centres] = quantise(decode(codes[:, centres]), codes.dtype)
+    return patches
+
+
+@dataclass(frozen=True)
+class StoredPatches:
+    """The predicted heads of a sample on disk, read box by box, as assembly in blocks reads them.
+
+    Parameters
+    ----------
+    path : Path
+        Zarr folder of the prediction.
+    keys : mapping of str to str
+        Array of each head, by name.
+    ndim : {2, 3}
+        Spatial axes.
+    patch_size : int
+        Voxels of a patch.
+    decode : callable, optional
+        Decoder of the head ``code``; must be picklable.
+    """
+
+    path: Path
+    keys: Mapping[str, str]
+    ndim: int
+    patch_size: int
+    decode: Decode | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The volume ``(z, y, x)`` in voxels, margin included; z is 1 for 2-D data."""
+        z, y, x = (1,) * (3 - self.ndim) + self._open(next(iter(self.keys))).shape[1:]
+        return z, y, x
+
+    def foreground(self, box: Box) -> NDArray[Any]:
+        """Return the foreground's probability in a box."""
+        names = [name for name in ("fgbg", "numinst") if name in self.keys]
+        found = foreground_probability({name: self._read(name, box) for name in names})
+        if found is None:
+            centre = slice(self.patch_size // 2, self.patch_size // 2 + 1)
+            found = dequantise(self._read("affs", box, centre)[0])
+        return found
+
+    def overlap(self, box: Box) -> NDArray[np.float32] | None:
+        """Return the probability of overlap in a box; None where it is not predicted."""
+        if "numinst" not in self.keys:
+            return None
+        return overlap_probability({"numinst": self._read("numinst", box)})
+
+    def affinities(self, box: Box, centres: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return the patches in a box; where they are codes, those at `centres` are decoded."""
+        if "affs" in self.keys:
+            return self._read("affs", box)
+        assert self.decode is not None
+        codes = self._read("code", box)
+        return decode_patches(codes, centres, self.decode, patch_size=self.patch_size)
+
+    def _open(self, name: str) -> Reader:
+        return open_array(self.path, self.keys[name])
+
+    def _read(self, name: str, box: Box, channels: slice | None = None) -> NDArray[Any]:
+        """Return a part of a head as ``(channels, z, y, x)``."""
+        reader = self._open(name)
+        chosen = channels or slice(0, reader.shape[0])
+        values = reader[(chosen, *box.slices[3 - self.ndim :])]
+        return values[:, None] if self.ndim == 2 else values
