@@ -54,5 +54,8 @@ def otsu_components(raw: NDArray[Any]) -> NDArray[np.int32]:
     if image.size == 0 or image.min() == image.max():
         return np.zeros(image.shape, np.int32)
     foreground = image > _threshold_otsu(image.reshape(1, -1))
-    labels = cc3d.connected_components(foreground, connectivity=8 if image.ndim == 2 else 26)
+    # As numbers: for booleans, cc3d 4.1 errs in images of even height and odd width.
+    labels = cc3d.connected_components(
+        foreground.view(np.uint8), connectivity=8 if image.ndim == 2 else 26
+    )
     return np.asarray(labels, np.int32)

@@ -1,8 +1,11 @@
 """Centre lines of instances, and the scores for thin, branching objects made from them.
 
-Thinning one instance after the other would cost 70,000 calls, most of them overhead. The instances
-are therefore copied, each from its box, into cells of a common canvas with one empty voxel between
-them, and the canvas is thinned at once::
+The voxels of many instances are read together, a few millions at a time, so that neither a volume
+nor the box of an instance is ever held.
+
+In 2-D, thinning one instance after the other would cost 70,000 calls, most of them overhead. The
+instances are therefore painted into cells of a common canvas with one empty voxel between them, and
+the canvas is thinned at once::
 
       |.......|        |aa.....|bbb....|
       |.aabb..|  --->  |.aa....|.......|      (cells of the largest box in the group)
@@ -15,23 +18,24 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 from skimage.morphology import skeletonize
 
 from instaseg.metrics.overlaps import (
+    Hits,
     Index,
     Instances,
     Pairs,
     Values,
     Voxels,
-    mask_of,
+    collect,
     shared_voxels,
 )
+from instaseg.metrics.thinning import thin_volume
 
 # scikit-image has no type annotations
 _skeletonize: Any = skeletonize
@@ -39,6 +43,9 @@ _skeletonize: Any = skeletonize
 # Voxels of one canvas: it stays in the cache, and its thinning ends with its own last instance. An
 # instance with a larger box gets a canvas of its own.
 _CANVAS_VOXELS = 1 << 18
+
+# Voxels of instances that are held at the same time; a larger instance is held alone.
+_VOXELS_TOGETHER = 1 << 22
 
 
 def centre_lines(instances: Instances) -> Voxels:
@@ -56,85 +63,103 @@ def centre_lines(instances: Instances) -> Voxels:
     Returns
     -------
     Voxels
-        Voxels of the lines, ordered by instance.
+        Voxels of the lines, ordered by instance, then position.
     """
-    boxes = _boxes(instances)
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for number, (begin, end) in enumerate(zip(boxes.begin, boxes.end, strict=True)):
-        # boxes alike up to a factor of two share canvases
-        groups[tuple(int(n - 1).bit_length() for n in end - begin)].append(number)
-    parts = [
-        _thin(instances, boxes, np.array(members[start : start + step]))
-        for members in groups.values()
-        for step in [_per_canvas(boxes, members)]
-        for start in range(0, len(members), step)
-    ]
+    thin = _thin_planes if len(instances.shape) == 2 else _thin_volumes
     none = np.zeros(0, np.int64)
-    position = np.concatenate([none, *(p for p, _ in parts)])
-    instance = np.concatenate([none, *(i for _, i in parts)])
+    positions, numbers = [none], [none]
+    for members in _together(instances):
+        voxels = collect(instances, members)
+        coordinates = np.stack(np.unravel_index(voxels.position, instances.shape), axis=1)
+        line = thin(instances, members, voxels, coordinates)
+        line |= _middles(members, voxels, coordinates, line)
+        positions.append(voxels.position[line])
+        numbers.append(voxels.instance[line])
+    position, instance = np.concatenate(positions), np.concatenate(numbers)
     order = np.lexsort((position, instance))
     sizes = np.bincount(instance, minlength=len(instances))
-    return _fill_gaps(instances, Voxels(position[order], instance[order], sizes))
+    return Voxels(position[order], instance[order], sizes)
 
 
-@dataclass(frozen=True)
-class _Boxes:
-    """First voxel and the voxel after the last of every instance, ``(N, axes)``."""
-
-    begin: Index
-    end: Index
-
-
-def _boxes(instances: Instances) -> _Boxes:
-    """Return the bounding boxes of all instances."""
-    axes = len(instances.shape)
-    begin = np.zeros((len(instances), axes), np.int64)
-    end = np.zeros((len(instances), axes), np.int64)
-    for channel in instances.channels:
-        for number, box in enumerate(find_objects(channel)):
-            if box is not None:
-                begin[number] = [side.start for side in box]
-                end[number] = [side.stop for side in box]
-    return _Boxes(begin, end)
+def _together(instances: Instances) -> Iterator[Index]:
+    """Yield the numbers of instances that are read together: neighbours, few voxels."""
+    order = np.lexsort(tuple(instances.begin.T[::-1]))
+    begin, held = 0, 0
+    for place, size in enumerate(instances.sizes[order].tolist()):
+        if held and held + size > _VOXELS_TOGETHER:
+            yield order[begin:place]
+            begin, held = place, 0
+        held += size
+    if held:
+        yield order[begin:]
 
 
-def _per_canvas(boxes: _Boxes, members: list[int]) -> int:
-    """Return how many of the members fit on one canvas."""
-    cell = (boxes.end[members] - boxes.begin[members]).max(axis=0) + 1
-    return int(max(1, _CANVAS_VOXELS // int(cell.prod())))
+def _thin_volumes(
+    instances: Instances, members: Index, voxels: Voxels, coordinates: Index
+) -> NDArray[np.bool_]:
+    """Return which voxels of 3-D instances lie on their centre lines."""
+    line = np.zeros(len(voxels.position), bool)
+    ends = np.cumsum(voxels.sizes)
+    for number in members.tolist():
+        part = slice(int(ends[number] - instances.sizes[number]), int(ends[number]))
+        line[part] = thin_volume(coordinates[part])
+    return line
 
 
-def _thin(instances: Instances, boxes: _Boxes, members: Index) -> tuple[Index, Index]:
-    """Return position and instance of the centre lines of the members, on one canvas."""
-    begin, end = boxes.begin[members], boxes.end[members]
-    height, *cell = ((end - begin).max(axis=0) + 1).tolist()
-    canvas = np.zeros((height * len(members), *cell), bool)
-    for place, number in enumerate(members.tolist()):
-        window = tuple(slice(b, e) for b, e in zip(begin[place], end[place], strict=True))
-        inside = instances.channels[(instances.channel[number], *window)] == number + 1
-        top = height * place
-        canvas[(slice(top, top + inside.shape[0]), *(slice(n) for n in inside.shape[1:]))] = inside
-    line = np.stack(np.nonzero(_skeletonize(canvas)), axis=1)
-    place = line[:, 0] // height
-    line[:, 0] %= height
-    voxel = (line + begin[place]).T
-    position = np.ravel_multi_index(tuple(voxel), instances.shape).astype(np.int64)
-    return position, members[place]
+def _thin_planes(
+    instances: Instances, members: Index, voxels: Voxels, coordinates: Index
+) -> NDArray[np.bool_]:
+    """Return which voxels of 2-D instances lie on their centre lines."""
+    extent = instances.end - instances.begin
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number in members.tolist():
+        # boxes alike up to a factor of two share canvases
+        groups[tuple(int(n - 1).bit_length() for n in extent[number])].append(number)
+    line = np.zeros(len(voxels.position), bool)
+    ends = np.cumsum(voxels.sizes)
+    for group in groups.values():
+        cell = extent[group].max(axis=0) + 1
+        step = int(max(1, _CANVAS_VOXELS // int(cell.prod())))
+        for start in range(0, len(group), step):
+            chosen = np.array(group[start : start + step])
+            sizes = voxels.sizes[chosen]
+            which = _ranges(ends[chosen] - sizes, sizes)
+            place = coordinates[which] - np.repeat(instances.begin[chosen], sizes, axis=0)
+            place[:, 0] += np.repeat(np.arange(len(chosen)) * cell[0], sizes)
+            canvas = np.zeros((int(cell[0]) * len(chosen), int(cell[1])), bool)
+            canvas[tuple(place.T)] = True
+            line[which] = _skeletonize(canvas)[tuple(place.T)]
+    return line
 
 
-def _fill_gaps(instances: Instances, lines: Voxels) -> Voxels:
-    """Give every instance without a line the voxel next to its centre of mass."""
-    position, instance = [lines.position], [lines.instance]
-    for number in np.flatnonzero(lines.sizes == 0).tolist():
-        flat = np.flatnonzero(instances.channels[instances.channel[number]] == number + 1)
-        voxel = np.stack(np.unravel_index(flat, instances.shape), axis=1)
+def _ranges(begin: Index, sizes: Index) -> Index:
+    """Return ``begin[0], begin[0] + 1, ...``, `sizes` numbers from every begin.
+
+    Examples
+    --------
+    >>> _ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    first = np.cumsum(sizes) - sizes
+    return np.asarray(np.arange(int(sizes.sum())) + np.repeat(begin - first, sizes), np.int64)
+
+
+def _middles(
+    members: Index, voxels: Voxels, coordinates: Index, line: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return the voxel next to the centre of mass of every instance without a line."""
+    middle = np.zeros(len(line), bool)
+    lengths = np.bincount(voxels.instance[line], minlength=len(voxels.sizes))
+    ends = np.cumsum(voxels.sizes)
+    for number in members[lengths[members] == 0].tolist():
+        begin = int(ends[number] - voxels.sizes[number])
+        voxel = coordinates[begin : int(ends[number])]
         distance = ((voxel - voxel.mean(axis=0)) ** 2).sum(axis=1)
-        position.append(flat[[int(distance.argmin())]])
-        instance.append(np.array([number]))
-    return Voxels(np.concatenate(position), np.concatenate(instance), np.maximum(lines.sizes, 1))
+        middle[begin + int(distance.argmin())] = True
+    return middle
 
 
-def share_inside(voxels: Voxels, others: Instances) -> Pairs:
+def share_inside(voxels: Voxels, inside: Hits, keep: NDArray[np.bool_] | None = None) -> Pairs:
     """Return which share of every instance's voxels lies in each of the other instances.
 
     For centre lines of the truth and predicted instances this is clRecall.
@@ -143,16 +168,23 @@ def share_inside(voxels: Voxels, others: Instances) -> Pairs:
     ----------
     voxels : Voxels
         Whole instances or centre lines; they become the first axis of the pairs.
-    others : Instances
-        Instances the voxels may lie in.
+    inside : Hits
+        Instances the voxels lie in.
+    keep : ndarray of bool, (V,), optional
+        Voxels that count; all if left out.
 
     Returns
     -------
     Pairs
         Shares in (0, 1].
     """
-    first, second, count = shared_voxels(voxels, others)
-    return Pairs(first, second, count / voxels.sizes[first], (len(voxels.sizes), len(others)))
+    sizes = voxels.sizes
+    if keep is not None:
+        sizes = np.bincount(voxels.instance[keep], minlength=len(sizes))
+        chosen = keep[inside.voxel]
+        inside = Hits(inside.voxel[chosen], inside.other[chosen], inside.others)
+    first, second, count = shared_voxels(voxels, inside)
+    return Pairs(first, second, count / sizes[first], (len(sizes), inside.others))
 
 
 def transposed(pairs: Pairs) -> Pairs:
@@ -208,17 +240,17 @@ def best_truth(precision: Pairs, background: Values) -> Index:
     return best
 
 
-def coverage(lines: Voxels, prediction: Instances, best: Index) -> Values:
-    """Return the share of every true centre line inside the union of the predictions that go to it.
+def coverage(lines: Voxels, inside: Hits, best: Index) -> Values:
+    """Return which share of every centre line its predictions cover together.
 
     Parameters
     ----------
     lines : Voxels
         Centre lines of the truth.
-    prediction : Instances
-        Predicted instances.
+    inside : Hits
+        Predictions they lie in.
     best : ndarray of int64, (n_pred,)
-        True instance every prediction goes to, -1 for background.
+        True instance every prediction goes to; see :func:`best_truth`.
 
     Returns
     -------
@@ -226,15 +258,12 @@ def coverage(lines: Voxels, prediction: Instances, best: Index) -> Values:
         0 where no prediction goes to an instance.
     """
     covered = np.zeros(len(lines.position), bool)
-    for channel in prediction.channels:
-        other = channel.reshape(-1)[lines.position].astype(np.int64) - 1
-        hit = other >= 0
-        covered[hit] |= best[other[hit]] == lines.instance[hit]
+    covered[inside.voxel[best[inside.other] == lines.instance[inside.voxel]]] = True
     return np.bincount(lines.instance[covered], minlength=len(lines.sizes)) / lines.sizes
 
 
 def splits_and_merges(
-    truth: Instances, prediction: Instances, lines: Voxels, recall: Pairs
+    lines: Voxels, inside: Hits, recall: Pairs, *, overlaps: Literal["some", "none"]
 ) -> tuple[int, int]:
     """Count false splits and false merges by matching many to many with centre lines.
 
@@ -244,21 +273,21 @@ def splits_and_merges(
 
     Parameters
     ----------
-    truth, prediction : Instances
-        Instances of both sides.
     lines : Voxels
         Centre lines of the truth.
+    inside : Hits
+        Predictions they lie in.
     recall : Pairs
         clRecall of all pairs.
+    overlaps : {"some", "none"}
+        Whether instances of either side share voxels with others of that side.
 
     Returns
     -------
     FS, FM : int
         Sum over true instances of ``predictions - 1``, and over predictions of ``true - 1``.
     """
-    taken = recall
-    if mask_of(truth, at_least=2).any() or mask_of(prediction, at_least=2).any():
-        taken = _consume(prediction, lines, recall, _SPLIT_RECALL)
+    taken = recall if overlaps == "none" else _consume(lines, inside, recall, _SPLIT_RECALL)
     return (
         _beyond_first(taken.truth[taken.value > _SPLIT_RECALL]),
         _beyond_first(taken.prediction[taken.value > _MERGE_RECALL]),
@@ -274,9 +303,9 @@ def _beyond_first(numbers: Index) -> int:
     return len(numbers) - len(np.unique(numbers))
 
 
-def _consume(prediction: Instances, lines: Voxels, recall: Pairs, least: float) -> Pairs:
+def _consume(lines: Voxels, inside: Hits, recall: Pairs, least: float) -> Pairs:
     """Return the pairs taken best first, with the recall they had when they were taken."""
-    explained = _line_voxels(prediction, lines)
+    explained = _line_voxels(lines, inside)
     by_truth, by_prediction = defaultdict(list), defaultdict(list)
     for pair in explained:
         by_truth[pair[0]].append(pair)
@@ -312,16 +341,14 @@ def _consume(prediction: Instances, lines: Voxels, recall: Pairs, least: float) 
     )
 
 
-def _line_voxels(prediction: Instances, lines: Voxels) -> dict[tuple[int, int], NDArray[np.int64]]:
+def _line_voxels(lines: Voxels, inside: Hits) -> dict[tuple[int, int], Index]:
     """Return, for every pair of truth and prediction, the line's voxels inside the prediction."""
-    found: dict[tuple[int, int], NDArray[np.int64]] = {}
-    for channel in prediction.channels:
-        other = channel.reshape(-1)[lines.position].astype(np.int64) - 1
-        hit = np.flatnonzero(other >= 0)
-        keys = lines.instance[hit] * max(len(prediction), 1) + other[hit]
-        order = np.argsort(keys, kind="stable")
-        cuts = np.flatnonzero(np.diff(keys[order])) + 1
-        for group in np.split(hit[order], cuts):
-            if len(group):
-                found[int(lines.instance[group[0]]), int(other[group[0]])] = lines.position[group]
+    found: dict[tuple[int, int], Index] = {}
+    truth = lines.instance[inside.voxel]
+    order = np.lexsort((inside.voxel, inside.other, truth))
+    truth, other, voxel = truth[order], inside.other[order], inside.voxel[order]
+    cuts = np.flatnonzero((np.diff(truth) != 0) | (np.diff(other) != 0)) + 1
+    for group in np.split(np.arange(len(voxel)), cuts):
+        if len(group):
+            found[int(truth[group[0]]), int(other[group[0]])] = lines.position[voxel[group]]
     return found

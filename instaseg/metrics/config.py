@@ -16,6 +16,7 @@ from instaseg.settings import Table
 Criterion = Literal["iou", "cldice"]
 Assignment = Literal["hungarian", "greedy"]
 CentreLines = Literal["measure", "skip"]
+Boundaries = Literal["skip", "sections", "volume"]
 
 AVERAGES: dict[str, tuple[str, tuple[float, ...]]] = {
     "avAP": ("AP", (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)),
@@ -35,6 +36,10 @@ RATIOS = ("precision", "recall", "AP", "fscore", "S")
 MERGES_AND_SPLITS = ("false_split", "false_merge")
 MATCHED_LINES = ("clDice_TP", "avg_tp_skel_coverage")
 GENERAL_LINES = ("avg_gt_skel_coverage", "FS", "FM", "avg_f1_cov_score")
+GENERAL_BOUNDARIES = ("rRAND", "rINF")
+SUBSETS = ("overlapping", "dim")
+SUBSET_SCORES = ("Num GT", "TP", "recall_0_5", "mean_iou")
+SUBSET_LINES = ("coverage",)
 
 LOWER_IS_BETTER = frozenset({"AP_FP", "AP_FN", "false_split", "false_merge", "FS", "FM"})
 """Last parts of names that count errors."""
@@ -58,7 +63,10 @@ def with_needed(thresholds: Sequence[float]) -> list[float]:
 
 
 def score_names(
-    thresholds: Sequence[float] = THRESHOLDS, *, centre_lines: CentreLines = "measure"
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    centre_lines: CentreLines = "measure",
+    boundaries: Boundaries = "skip",
 ) -> list[str]:
     """Return every dotted name that ``score_instances`` gives a value to, in its order.
 
@@ -68,15 +76,21 @@ def score_names(
         Thresholds asked for; those of the averages are always there too.
     centre_lines : {"measure", "skip"}
         As given to ``score_instances``; `skip` leaves out what needs centre lines.
+    boundaries : {"skip", "sections", "volume"}
+        As given to ``score_instances``; `skip` leaves out rRAND and rINF.
 
     Returns
     -------
     list of str
-        For example ``general.Num GT`` and ``confusion_matrix.th_0_5.AP``.
+        For example ``general.Num GT``, ``subsets.overlapping.recall_0_5`` and
+        ``confusion_matrix.th_0_5.AP``.
     """
     lines = centre_lines == "measure"
     names = ["general.Num GT", "general.Num Pred"]
     names += [f"general.{name}" for name in GENERAL_LINES if lines]
+    names += [f"general.{name}" for name in GENERAL_BOUNDARIES if boundaries != "skip"]
+    per_subset = (*SUBSET_SCORES, *(SUBSET_LINES if lines else ()))
+    names += [f"subsets.{subset}.{name}" for subset in SUBSETS for name in per_subset]
     per_threshold = (*COUNTS, *RATIOS, *MERGES_AND_SPLITS, *(MATCHED_LINES if lines else ()))
     names += [
         f"confusion_matrix.{threshold_key(threshold)}.{name}"
@@ -88,7 +102,12 @@ def score_names(
 
 def needs_centre_lines(name: str) -> bool:
     """Return whether the score with this dotted name needs centre lines."""
-    return name.rsplit(".", 1)[-1] in (*GENERAL_LINES, *MATCHED_LINES)
+    return name.rsplit(".", 1)[-1] in (*GENERAL_LINES, *MATCHED_LINES, *SUBSET_LINES)
+
+
+def needs_boundaries(name: str) -> bool:
+    """Return whether the score with this dotted name is one of boundaries."""
+    return name.rsplit(".", 1)[-1] in GENERAL_BOUNDARIES
 
 
 def direction(name: str) -> Literal["higher", "lower"]:
@@ -130,6 +149,10 @@ class EvaluationSettings(Table):
     centre_lines: CentreLines = "measure"
     """`measure` computes centre lines (coverage, FS, FM); `skip` leaves these scores out, which is
     faster for large volumes."""
+    boundaries: Boundaries = "skip"
+    """Scores of boundaries, `general.rRAND` and `general.rINF`: `sections` compares every plane of
+    its own (its instances too), `volume` the whole volume, `skip` leaves them out; instances must
+    not overlap."""
     summary: tuple[str, ...] = (
         "general.Num GT",
         "general.Num Pred",
@@ -163,8 +186,10 @@ class EvaluationSettings(Table):
                 "centre_lines must be 'measure' where localization_criterion is 'cldice';"
                 " got 'skip'"
             )
-        valid = score_names(self.thresholds, centre_lines=self.centre_lines)
-        quality = [name for name in valid if not name.startswith("general.Num")]
+        valid = score_names(
+            self.thresholds, centre_lines=self.centre_lines, boundaries=self.boundaries
+        )
+        quality = [name for name in valid if not name.rsplit(".", 1)[-1].startswith("Num")]
         problems += _unknown_names("metric", [self.metric], quality)
         problems += _unknown_names("summary", self.summary, valid)
         if problems:

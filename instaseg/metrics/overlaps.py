@@ -1,25 +1,121 @@
 """Instances of an array, and how many voxels two sets of instances share.
 
-Both sides may be one label image or one channel per instance. Only pairs that share voxels are
-stored, so that the tables of 70,000 instances stay small.
+Both sides may be one label image or one channel per instance, in memory or on disk: they are read
+block by block, and only tables of instances and of pairs that share voxels are kept, so that
+neither a volume nor 70,000 instances need much memory. Blocks in which a channel is empty are noted
+when it is first read and not read again: long, thin objects fill few of them.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from instaseg.errors import DataError
 
 Index = NDArray[np.int64]
 Values = NDArray[np.float64]
+Window = tuple[slice, ...]
 
 # Ids below this many are looked up in a table of all ids, larger ones by bisection.
-_TABLE_LIMIT = 1 << 26
+_TABLE_LIMIT = 1 << 22
+
+# Voxels of one channel that are read at once: about a cube or square of these sides, of arrays on
+# disk as many whole chunks, at least one.
+_SIDE = {2: 512, 3: 64}
+
+
+class Source(Protocol):
+    """An array in memory or on disk; indexing reads that part."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent per axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the part named by one slice per axis."""
+
+
+class _Channels:
+    """Labels or channels as integers, one channel of one block after the other.
+
+    Parameters
+    ----------
+    source : array, ([z,] y, x) or (n, [z,] y, x)
+        In memory or on disk.
+    ndim : {2, 3}
+        Number of spatial axes.
+    """
+
+    def __init__(self, source: Source, *, ndim: int) -> None:
+        self._source = source
+        self._alone = len(source.shape) == ndim
+        self.count: int = 1 if self._alone else source.shape[0]
+        self.shape: tuple[int, ...] = tuple(source.shape)[-ndim:]
+        self.block = _block_shape(self.shape, getattr(source, "chunks", None))
+
+    def read(self, channel: int, window: Window) -> NDArray[Any]:
+        """Return one channel of a window."""
+        if self._alone:
+            block = self._source[window]
+        else:
+            block = self._source[(slice(channel, channel + 1), *window)][0]
+        block = np.asarray(block)
+        return block.view(np.uint8) if block.dtype.kind == "b" else block
+
+
+def _block_shape(shape: Sequence[int], chunks: Sequence[int] | None) -> tuple[int, ...]:
+    """Return how many voxels per axis are read at once.
+
+    Examples
+    --------
+    >>> _block_shape((5000, 40), None), _block_shape((3000, 3000), (1, 200, 1000))
+    ((512, 40), (200, 1000))
+    """
+    side = _SIDE[len(shape)]
+    unit = tuple(chunks or ())[-len(shape) :] or (1,) * len(shape)
+    block = [max(1, min(c, n)) for c, n in zip(unit, shape, strict=True)]
+    for axis in reversed(range(len(block))):
+        room = side ** len(shape) // math.prod(block)
+        block[axis] *= max(1, min(side // block[axis], room))
+        block[axis] = max(1, min(block[axis], shape[axis]))
+    return tuple(block)
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """New numbers for the sorted ids of one channel."""
+
+    ids: NDArray[Any]
+    new: NDArray[np.int32]
+
+    @cached_property
+    def _table(self) -> NDArray[np.int32] | None:
+        if len(self.ids) and int(self.ids[-1]) >= _TABLE_LIMIT:
+            return None
+        table = np.zeros(int(self.ids[-1]) + 1 if len(self.ids) else 1, np.int32)
+        table[self.ids.astype(np.int64)] = self.new
+        return table
+
+    def apply(self, labels: NDArray[Any]) -> NDArray[np.int32]:
+        """Return labels, all of them among the ids, as their new numbers."""
+        table = self._table
+        if table is None:
+            return np.asarray(self.new[np.searchsorted(self.ids, labels)])
+        return np.asarray(table[labels])
 
 
 @dataclass(frozen=True)
@@ -28,20 +124,30 @@ class Instances:
 
     Parameters
     ----------
-    channels : ndarray of int32, (n, [z,] y, x)
-        Number of the instance plus 1 at every voxel, 0 for background.
+    source : _Channels
+        Labels as they were given; read block by block.
+    numberings : tuple of Numbering, (n,)
+        For every channel its labels and the number of each instance plus 1; 0 for what is left out.
+    occupied : ndarray of bool, (n, [z,] y, x)
+        Which blocks of every channel hold labels, one entry per block.
     channel : ndarray of int64, (N,)
         Channel every instance lies in.
     label : ndarray, (N,)
         Label every instance has in the array it comes from.
     sizes : ndarray of int64, (N,)
         Voxels of every instance.
+    begin, end : ndarray of int64, (N, axes)
+        First voxel of every instance's box, and the voxel after its last.
     """
 
-    channels: NDArray[np.int32]
+    source: _Channels
+    numberings: tuple[Numbering, ...]
+    occupied: NDArray[np.bool_]
     channel: Index
     label: NDArray[Any]
     sizes: Index
+    begin: Index
+    end: Index
 
     def __len__(self) -> int:
         """Return the number of instances."""
@@ -50,7 +156,55 @@ class Instances:
     @property
     def shape(self) -> tuple[int, ...]:
         """Spatial shape in voxels."""
-        return self.channels.shape[1:]
+        return self.source.shape
+
+    def entries(self, window: Window) -> Iterator[tuple[int, Index, Index]]:
+        """Yield what a window holds, channel by channel; empty channels are left out.
+
+        Yields
+        ------
+        channel, position, number : int, ndarray of int64, ndarray of int64
+            Index into the flattened window, ascending, and number of the instance there.
+        """
+        blocks = tuple(
+            slice(side.start // b, -(-side.stop // b))
+            for side, b in zip(window, self.source.block, strict=True)
+        )
+        cells = self.occupied[(slice(None), *blocks)]
+        holds = cells.any(axis=tuple(range(1, cells.ndim)))
+        for channel in np.flatnonzero(holds).tolist():
+            labels = self.source.read(channel, window).reshape(-1)
+            position = np.flatnonzero(labels != 0)
+            number = self.numberings[channel].apply(labels[position])
+            if not number.all():
+                position, number = position[number > 0], number[number > 0]
+            if len(position):
+                yield channel, position, number.astype(np.int64) - 1
+
+    def read(self, window: Window) -> NDArray[np.int32]:
+        """Return number + 1 of the instances in a window, ``(n, [z,] y, x)``, 0 = background."""
+        extent = tuple(side.stop - side.start for side in window)
+        numbers = np.zeros((len(self.numberings), *extent), np.int32)
+        for channel, position, number in self.entries(window):
+            numbers[channel].reshape(-1)[position] = number + 1
+        return numbers
+
+    @cached_property
+    def channels(self) -> NDArray[np.int32]:
+        """Number + 1 of the instances in the whole volume, ``(n, [z,] y, x)``, 0 = background."""
+        return self.read(tuple(slice(0, n) for n in self.shape))
+
+    @cached_property
+    def overlapping(self) -> NDArray[np.bool_]:
+        """Whether every instance shares a voxel with another one, ``(N,)``."""
+        overlapping = np.zeros(len(self), bool)
+        for window in windows(self) if len(self.numberings) > 1 else ():
+            entries = list(self.entries(window))
+            if len(entries) > 1:
+                crowd = crowding(entries, window)
+                for _, position, number in entries:
+                    overlapping[np.unique(number[crowd[position] > 1])] = True
+        return overlapping
 
 
 @dataclass(frozen=True)
@@ -70,6 +224,25 @@ class Voxels:
     position: Index
     instance: Index
     sizes: Index
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Voxels of one set of instances that lie in instances of another.
+
+    Parameters
+    ----------
+    voxel : ndarray of int64, (H,)
+        Which of the voxels of a list.
+    other : ndarray of int64, (H,)
+        Number of an instance it lies in; a voxel may lie in several.
+    others : int
+        Number of instances of the other set.
+    """
+
+    voxel: Index
+    other: Index
+    others: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +289,7 @@ class Pairs:
 
 
 def find_instances(
-    array: NDArray[Any], *, ndim: int, name: str = "labels", remove_small: int = 0
+    array: Source, *, ndim: int, name: str = "labels", remove_small: int = 0
 ) -> Instances:
     """Return the instances of a label image or of an array with one channel per instance.
 
@@ -124,8 +297,9 @@ def find_instances(
 
     Parameters
     ----------
-    array : ndarray of bool or int, ([z,] y, x) or (n, [z,] y, x)
-        Labels, 0 = background. Not changed.
+    array : array of bool or int, ([z,] y, x) or (n, [z,] y, x)
+        Labels, 0 = background, in memory or on disk (anything with `shape`, `dtype` and slices).
+        Not changed; it is read again whenever voxels are needed.
     ndim : {2, 3}
         Number of spatial axes.
     name : str
@@ -142,95 +316,201 @@ def find_instances(
     DataError
         For another number of axes, for float labels and for negative labels.
     """
-    channels = _with_channels(array, ndim=ndim, name=name)
-    numbers = np.zeros(channels.shape, np.int32)
-    channel_of: list[Index] = []
-    label_of: list[NDArray[Any]] = []
-    sizes: list[Index] = []
-    found = 0
-    for number, labels in enumerate(channels):
+    source = _checked(array, ndim=ndim, name=name)
+    found = [_Found([], [], [], []) for _ in range(source.count)]
+    grid = tuple(-(-n // b) for n, b in zip(source.shape, source.block, strict=True))
+    occupied = np.zeros((source.count, *grid), bool)
+    for window in _cut(source.shape, source.block):
+        place = tuple(side.start // b for side, b in zip(window, source.block, strict=True))
+        for channel, of_channel in enumerate(found):
+            labels = source.read(channel, window)
+            if labels.any():
+                occupied[(channel, *place)] = True
+                of_channel.add(labels, window, name=name)
+    numberings: list[Numbering] = []
+    tables: list[tuple[Index, NDArray[Any], Index, Index, Index]] = []
+    total = 0
+    for channel, of_channel in enumerate(found):
+        ids, sizes, begin, end = of_channel.merged(ndim)
+        keep = sizes > remove_small
+        new = np.where(keep, np.cumsum(keep) + total, 0).astype(np.int32)
+        total += int(keep.sum())
+        numberings.append(Numbering(ids, new))
+        number = np.full(int(keep.sum()), channel, np.int64)
+        tables.append((number, ids[keep], sizes[keep], begin[keep], end[keep]))
+    if not tables:
+        none, boxes = np.zeros(0, np.int64), np.zeros((0, ndim), np.int64)
+        return Instances(source, (), occupied, none, none, none, boxes, boxes)
+    columns = (np.concatenate(part) for part in zip(*tables, strict=True))
+    return Instances(source, tuple(numberings), occupied, *columns)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Ids, voxels and boxes of one channel, one entry per block."""
+
+    ids: list[NDArray[Any]]
+    sizes: list[Index]
+    begin: list[Index]
+    end: list[Index]
+
+    def add(self, labels: NDArray[Any], window: Window, *, name: str) -> None:
+        """Note the instances of one block."""
         ids, counts = fastremap.unique(labels, return_counts=True)
-        if len(ids) and ids[0] < 0:
+        if ids[0] < 0:
             raise DataError(
                 f"{name}: labels must not be negative; found {int(ids[0])}. 0 is background,"
                 " instances are numbered from 1"
             )
-        keep = (ids > 0) & (counts > remove_small)
-        new = np.where(keep, np.cumsum(keep) + found, 0).astype(np.int32)
-        numbers[number] = _look_up(labels, ids, new)
-        found += int(keep.sum())
-        channel_of.append(np.full(int(keep.sum()), number, np.int64))
-        label_of.append(ids[keep])
-        sizes.append(counts[keep].astype(np.int64))
-    none = np.zeros(0, np.int64)
-    return Instances(
-        numbers,
-        np.concatenate([none, *channel_of]),
-        np.concatenate(label_of) if label_of else none,
-        np.concatenate([none, *sizes]),
-    )
+        ids, counts = ids[ids > 0], counts[ids > 0]
+        numbered = np.zeros(labels.shape, np.int32)
+        inside = labels != 0
+        numbering = Numbering(ids, np.arange(1, len(ids) + 1, dtype=np.int32))
+        numbered[inside] = numbering.apply(labels[inside])
+        boxes = find_objects(numbered)
+        origin = np.array([side.start for side in window])
+        self.ids.append(ids)
+        self.sizes.append(counts.astype(np.int64))
+        self.begin.append(np.array([[side.start for side in box] for box in boxes]) + origin)
+        self.end.append(np.array([[side.stop for side in box] for box in boxes]) + origin)
+
+    def merged(self, ndim: int) -> tuple[NDArray[Any], Index, Index, Index]:
+        """Return ids, voxels, begin and end of boxes of all blocks together."""
+        if not self.ids:
+            none, boxes = np.zeros(0, np.int64), np.zeros((0, ndim), np.int64)
+            return none, none, boxes, boxes
+        ids, place = np.unique(np.concatenate(self.ids), return_inverse=True)
+        sizes = np.zeros(len(ids), np.int64)
+        np.add.at(sizes, place, np.concatenate(self.sizes))
+        begin = np.full((len(ids), ndim), np.iinfo(np.int64).max)
+        np.minimum.at(begin, place, np.concatenate(self.begin))
+        end = np.zeros((len(ids), ndim), np.int64)
+        np.maximum.at(end, place, np.concatenate(self.end))
+        return ids, sizes, begin, end
 
 
-def _with_channels(array: NDArray[Any], *, ndim: int, name: str) -> NDArray[Any]:
-    """Return `array` as ``(n, [z,] y, x)`` of an integer type, checked."""
+def _checked(array: Source, *, ndim: int, name: str) -> _Channels:
+    """Return an array of an integer type and a fitting number of axes, to be read in blocks."""
     if ndim not in (2, 3):
         raise DataError(f"ndim must be 2 or 3; got {ndim!r}")
-    array = np.asarray(array)
-    if array.ndim not in (ndim, ndim + 1):
+    if len(array.shape) not in (ndim, ndim + 1):
         raise DataError(
             f"{name}: expected {ndim} axes for labels or {ndim + 1} for one channel per instance,"
-            f" because ndim is {ndim}; got shape {array.shape}"
+            f" because ndim is {ndim}; got shape {tuple(array.shape)}"
         )
     if array.dtype.kind not in "bui":
         raise DataError(
             f"{name}: labels must be integers; got {array.dtype}. Convert them, for example by"
             " labels.astype('int32')"
         )
-    if array.dtype.kind == "b":
-        array = array.view(np.uint8)
-    return array if array.ndim == ndim + 1 else array[None]
+    return _Channels(array, ndim=ndim)
 
 
-def _look_up(labels: NDArray[Any], ids: NDArray[Any], new: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return `labels` with every entry of the sorted `ids` replaced by that of `new`."""
-    if len(ids) == 0:
-        return np.zeros(labels.shape, np.int32)
-    if int(ids[-1]) < _TABLE_LIMIT:
-        table = np.zeros(int(ids[-1]) + 1, np.int32)
-        table[ids] = new
-        return np.asarray(table[labels], np.int32)
-    return np.asarray(new[np.searchsorted(ids, labels)], np.int32)
+def _cut(shape: Sequence[int], block: Sequence[int]) -> Iterator[Window]:
+    """Yield windows that tile a volume.
+
+    Examples
+    --------
+    >>> [window[0] for window in _cut((5, 4), (2, 4))]
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for begin in itertools.product(*(range(0, n, b) for n, b in zip(shape, block, strict=True))):
+        yield tuple(slice(b, min(b + s, n)) for b, s, n in zip(begin, block, shape, strict=True))
 
 
-def voxels_of(instances: Instances) -> Voxels:
-    """Return the voxels of all instances, ordered by channel, then position."""
+def windows(instances: Instances) -> Iterator[Window]:
+    """Yield the windows in which instances are read; together they are the volume."""
+    return _cut(instances.shape, instances.source.block)
+
+
+def crowding(entries: Sequence[tuple[int, Index, Index]], window: Window) -> NDArray[np.uint16]:
+    """Return how many instances lie at every voxel of a flattened window."""
+    crowd = np.zeros(math.prod(side.stop - side.start for side in window), np.uint16)
+    for _, position, _ in entries:
+        crowd[position] += 1
+    return crowd
+
+
+def collect(instances: Instances, members: Index) -> Voxels:
+    """Return the voxels of some instances, ordered by instance, then position.
+
+    Parameters
+    ----------
+    instances : Instances
+        Only blocks that meet the box of a member are read.
+    members : ndarray of int64
+        Numbers of the instances.
+    """
+    wanted = np.zeros(len(instances), bool)
+    wanted[members] = True
+    begin, end = instances.begin[members], instances.end[members]
     positions, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for channel in instances.channels:
-        flat = channel.reshape(-1)
-        position = np.flatnonzero(flat)
-        positions.append(position)
-        numbers.append(flat[position].astype(np.int64) - 1)
-    return Voxels(np.concatenate(positions), np.concatenate(numbers), instances.sizes)
+    for window in windows(instances):
+        low, high = [side.start for side in window], [side.stop for side in window]
+        if not ((begin < high) & (end > low)).all(axis=1).any():
+            continue
+        for _, position, number in instances.entries(window):
+            keep = wanted[number]
+            positions.append(_in_volume(position[keep], window, instances.shape))
+            numbers.append(number[keep])
+    position, number = np.concatenate(positions), np.concatenate(numbers)
+    order = np.lexsort((position, number))
+    sizes = np.bincount(number, minlength=len(instances))
+    return Voxels(position[order], number[order], sizes)
 
 
-def outside(voxels: Voxels, mask: NDArray[np.bool_]) -> Voxels:
-    """Return the voxels that do not lie in `mask`, an array ``([z,] y, x)``."""
-    keep = ~mask.reshape(-1)[voxels.position]
-    instance = voxels.instance[keep]
-    return Voxels(
-        voxels.position[keep], instance, np.bincount(instance, minlength=len(voxels.sizes))
-    )
+def _in_volume(position: Index, window: Window, shape: Sequence[int]) -> Index:
+    """Return indices into a flattened window as indices into the flattened volume."""
+    extent = tuple(side.stop - side.start for side in window)
+    local = np.unravel_index(position, extent)
+    voxel = tuple(axis + side.start for axis, side in zip(local, window, strict=True))
+    return np.asarray(np.ravel_multi_index(voxel, tuple(shape)), np.int64)
 
 
-def shared_voxels(voxels: Voxels, others: Instances) -> tuple[Index, Index, Index]:
-    """Count the voxels of one set of instances that lie in instances of another.
+def hits(voxels: Voxels, others: Instances) -> Hits:
+    """Return which voxels of a list lie in which of the other instances.
 
     Parameters
     ----------
     voxels : Voxels
-        Voxels of the first set (whole instances or their centre lines).
+        Centre lines, or whole instances, in the same volume.
     others : Instances
-        The second set, in the same volume.
+        Read where there are voxels.
+    """
+    found, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for which, local, window in _by_window(voxels, others):
+        extent = tuple(side.stop - side.start for side in window)
+        flat = np.ravel_multi_index(local, extent)
+        scratch = np.full(math.prod(extent), -1, np.int64)
+        for _, position, number in others.entries(window):
+            scratch[position] = number
+            there = scratch[flat]
+            found.append(which[there >= 0])
+            numbers.append(there[there >= 0])
+            scratch[position] = -1
+    return Hits(np.concatenate(found), np.concatenate(numbers), len(others))
+
+
+def _by_window(
+    voxels: Voxels, others: Instances
+) -> Iterator[tuple[Index, tuple[Index, ...], Window]]:
+    """Yield which voxels of a list lie in a window, and where in it, for windows that have any."""
+    if len(voxels.position) == 0:
+        return
+    shape, block = others.shape, others.source.block
+    axes = np.unravel_index(voxels.position, shape)
+    grid = tuple(-(-n // b) for n, b in zip(shape, block, strict=True))
+    cells = tuple(axis // b for axis, b in zip(axes, block, strict=True))
+    cell = np.ravel_multi_index(cells, grid)
+    order = np.argsort(cell, kind="stable")
+    for which in np.split(order, np.flatnonzero(np.diff(cell[order])) + 1):
+        begin = [int(c[which[0]]) * b for c, b in zip(cells, block, strict=True)]
+        window = tuple(slice(b, min(b + s, n)) for b, s, n in zip(begin, block, shape, strict=True))
+        yield which, tuple(axis[which] - b for axis, b in zip(axes, begin, strict=True)), window
+
+
+def shared_voxels(voxels: Voxels, inside: Hits) -> tuple[Index, Index, Index]:
+    """Count the voxels of one set of instances that lie in instances of another.
 
     Returns
     -------
@@ -238,22 +518,40 @@ def shared_voxels(voxels: Voxels, others: Instances) -> tuple[Index, Index, Inde
         Numbers of the instances of either set, ordered by `first`, then `second`, and the voxels
         they share, at least one.
     """
-    base = max(len(others), 1)
-    keys = [np.zeros(0, np.int64)]
-    for channel in others.channels:
-        other = channel.reshape(-1)[voxels.position]
-        hit = other > 0
-        keys.append(voxels.instance[hit] * base + (other[hit] - 1))
-    # with return_counts numpy sorts, without it hashes, which is far slower
-    key, count = np.unique(np.concatenate(keys), return_counts=True)
-    return key // base, key % base, count.astype(np.int64)
+    tally = Tally(inside.others)
+    tally.add(voxels.instance[inside.voxel], inside.other)
+    return tally.counts()
 
 
-def mask_of(instances: Instances, *, at_least: int = 1) -> NDArray[np.bool_]:
-    """Return where at least this many instances lie, an array ``([z,] y, x)``."""
-    if len(instances.channels) == 1 and at_least == 1:
-        return np.asarray(instances.channels[0] > 0)
-    depth = np.zeros(instances.shape, np.int32)
-    for channel in instances.channels:
-        depth += channel > 0
-    return depth >= at_least
+def depth(voxels: Voxels, inside: Hits) -> Index:
+    """Return in how many of the other instances every voxel of a list lies, ``(V,)``."""
+    return np.bincount(inside.voxel, minlength=len(voxels.position))
+
+
+class Tally:
+    """Counts pairs of numbers that come block by block.
+
+    Parameters
+    ----------
+    others : int
+        Second numbers are below this.
+    """
+
+    def __init__(self, others: int) -> None:
+        self._base = max(others, 1)
+        self._keys: list[Index] = [np.zeros(0, np.int64)]
+        self._counts: list[Index] = [np.zeros(0, np.int64)]
+
+    def add(self, first: Index, second: Index) -> None:
+        """Count pairs once each."""
+        if len(first):
+            key, count = fastremap.unique(first * self._base + second, return_counts=True)
+            self._keys.append(key.astype(np.int64))
+            self._counts.append(count.astype(np.int64))
+
+    def counts(self) -> tuple[Index, Index, Index]:
+        """Return first and second number and count of every pair, ordered by both numbers."""
+        key, place = np.unique(np.concatenate(self._keys), return_inverse=True)
+        count = np.zeros(len(key), np.int64)
+        np.add.at(count, place, np.concatenate(self._counts))
+        return key // self._base, key % self._base, count

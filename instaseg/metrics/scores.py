@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import DataError
+from instaseg.metrics.boundaries import boundary_scores
 from instaseg.metrics.centre_lines import (
     best_truth,
     centre_line_dice,
@@ -21,8 +24,10 @@ from instaseg.metrics.centre_lines import (
 from instaseg.metrics.centre_lines import centre_lines as thin
 from instaseg.metrics.config import (
     AVERAGES,
+    SUBSETS,
     THRESHOLDS,
     Assignment,
+    Boundaries,
     CentreLines,
     Criterion,
     threshold_key,
@@ -30,16 +35,18 @@ from instaseg.metrics.config import (
 )
 from instaseg.metrics.matching import Matches, match
 from instaseg.metrics.overlaps import (
+    Hits,
     Index,
     Instances,
     Pairs,
-    Values,
+    Source,
+    Tally,
     Voxels,
+    crowding,
+    depth,
     find_instances,
-    mask_of,
-    outside,
-    shared_voxels,
-    voxels_of,
+    hits,
+    windows,
 )
 
 Scores = dict[str, Any]
@@ -58,20 +65,33 @@ class Localisation:
         voxels where true instances overlap.
     best : ndarray of int64, (n_pred,)
         True instance that holds most of a prediction, -1 for background.
-    voxels : Voxels
-        What recall is measured on: the true instances, or their centre lines.
     """
 
     score: Pairs
     recall: Pairs
     own_recall: Pairs
     best: Index
-    voxels: Voxels
+
+
+@dataclass(frozen=True)
+class LineLocalisation(Localisation):
+    """The same by centre lines, and these.
+
+    Parameters
+    ----------
+    lines : Voxels
+        Centre lines of the truth.
+    inside : Hits
+        Predictions their voxels lie in.
+    """
+
+    lines: Voxels
+    inside: Hits
 
 
 def score_instances(
-    truth: NDArray[Any],
-    prediction: NDArray[Any],
+    truth: Source,
+    prediction: Source,
     *,
     ndim: int,
     criterion: Criterion = "iou",
@@ -80,14 +100,18 @@ def score_instances(
     remove_small: int = 0,
     partly: bool = False,
     centre_lines: CentreLines = "measure",
+    boundaries: Boundaries = "skip",
+    dim: Sequence[int] = (),
 ) -> Scores:
     """Score predicted instances against true ones.
 
     Parameters
     ----------
-    truth, prediction : ndarray of bool or int
+    truth, prediction : array of bool or int
         Labels ``([z,] y, x)``, or ``(n, [z,] y, x)`` with one or several instances per channel,
-        independently for either side; 0 is background. Spatial shapes must agree.
+        independently for either side; 0 is background. Spatial shapes must agree. In memory or on
+        disk (anything with `shape`, `dtype` and slices): they are read block by block, and never
+        held whole.
     ndim : {2, 3}
         Number of spatial axes; tells labels from channels.
     criterion : {"iou", "cldice"}
@@ -107,14 +131,26 @@ def score_instances(
         `measure` gives ``general`` its centre-line scores for either criterion; thinning costs
         about as much as the rest in 2-D, more in large volumes. `skip` leaves these names out
         (only with criterion `iou`).
+    boundaries : {"skip", "sections", "volume"}
+        How ``rRAND`` and ``rINF`` are made; see
+        :func:`instaseg.metrics.boundaries.boundary_scores`.
+    dim : sequence of int
+        True instances that are hard to see: their labels, or in an array with several channels the
+        numbers of their channels, from 1.
 
     Returns
     -------
     dict
-        Plain Python numbers, never NaN. ``general``: ``Num GT``, ``Num Pred``,
+        Plain Python numbers. ``general``: ``Num GT``, ``Num Pred``,
         ``avg_gt_skel_coverage`` (mean share of a true centre line covered by the predictions that
         lie mostly in that instance), ``FS`` and ``FM`` (false splits and merges, many to many),
-        ``avg_f1_cov_score`` (mean of coverage and ``avFscore``). ``confusion_matrix``: for every
+        ``avg_f1_cov_score`` (mean of coverage and ``avFscore``; the ranking score of FISBe is that
+        of counts summed over images, see :func:`instaseg.metrics.summary.pooled_scores`), ``rRAND``
+        and ``rINF``. ``subsets``: for the true instances that share voxels with another one
+        (``overlapping``) and for the ``dim`` ones ``Num GT``, the matches at 0.5 ``TP`` and their
+        share ``recall_0_5``, ``mean_iou`` (intersection over union with the prediction that is
+        theirs when the best pairs are taken first, one to one; 0 where there is none) and
+        ``coverage`` (of their centre lines). ``confusion_matrix``: for every
         threshold ``th_0_5``, ``th_0_55`` ... the counts ``AP_TP``, ``AP_FP``, ``AP_FN``;
         ``precision``, ``recall``, ``AP`` (their product), ``fscore`` = 2TP/(2TP+FP+FN), ``S`` =
         TP/(TP+FP+FN); ``false_split``, ``false_merge``; ``clDice_TP`` and
@@ -132,7 +168,9 @@ def score_instances(
     Notes
     -----
     An image without true and without counted predicted instances is a perfect one: all shares are
-    1, all counts 0. With one side empty all shares are 0.
+    1, all counts 0. With one side empty all shares are 0. Shares of a subset without instances, and
+    boundary scores without any true instance, do not exist: they are NaN, and averages leave them
+    out.
 
     Examples
     --------
@@ -146,13 +184,12 @@ def score_instances(
     _check(thresholds, criterion, centre_lines)
     true, predicted = paired_instances(truth, prediction, ndim=ndim, remove_small=remove_small)
     lines = locate_by_lines(true, predicted) if centre_lines == "measure" else None
-    where = lines if lines and criterion == "cldice" else locate_by_voxels(true, predicted)
+    by_lines = lines is not None and criterion == "cldice"
+    where = lines if lines and by_lines else locate_by_voxels(true, predicted)
     wanted = with_needed(thresholds)
+    matched = dict(zip(wanted, match(where.score, wanted, assignment=assignment), strict=True))
     confusion = {
-        t: _confusion(t, matches, where, lines, partly=partly)
-        for t, matches in zip(
-            wanted, match(where.score, wanted, assignment=assignment), strict=True
-        )
+        t: _confusion(t, matches, where, lines, partly=partly) for t, matches in matched.items()
     }
     averages = {
         name: float(np.mean([confusion[t][part] for t in used]))
@@ -164,8 +201,15 @@ def score_instances(
         general["avg_f1_cov_score"] = (
             averages["avFscore"] + float(general["avg_gt_skel_coverage"])
         ) / 2
+    if boundaries != "skip":
+        general |= boundary_scores(true, predicted, extent=boundaries)
+    chosen = {"overlapping": true.overlapping, "dim": _named(true, dim)}
+    overlap = None
+    if any(members.any() for members in chosen.values()):
+        overlap = (locate_by_voxels(true, predicted) if by_lines else where).score
+    subsets = {name: _subset_scores(chosen[name], matched[0.5], overlap, lines) for name in SUBSETS}
     listed = {threshold_key(t): found for t, found in confusion.items()}
-    return {"general": general, "confusion_matrix": listed | averages}
+    return {"general": general, "subsets": subsets, "confusion_matrix": listed | averages}
 
 
 def _check(thresholds: Sequence[float], criterion: Criterion, lines: CentreLines) -> None:
@@ -177,7 +221,7 @@ def _check(thresholds: Sequence[float], criterion: Criterion, lines: CentreLines
 
 
 def paired_instances(
-    truth: NDArray[Any], prediction: NDArray[Any], *, ndim: int, remove_small: int = 0
+    truth: Source, prediction: Source, *, ndim: int, remove_small: int = 0
 ) -> tuple[Instances, Instances]:
     """Return the instances of both sides, checked; see :func:`score_instances`."""
     true = find_instances(truth, ndim=ndim, name="truth")
@@ -190,54 +234,112 @@ def paired_instances(
     return true, predicted
 
 
+def _named(true: Instances, dim: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which instances are listed, by label or, where there are several channels, channel."""
+    named = true.channel + 1 if len(true.numberings) > 1 else true.label
+    return np.isin(named, np.array(dim, np.int64))
+
+
+def _subset_scores(
+    members: NDArray[np.bool_],
+    matches: Matches,
+    overlap: Pairs | None,
+    lines: LineLocalisation | None,
+) -> Scores:
+    """Return the scores of some of the true instances; `overlap` holds all intersections."""
+    count = int(members.sum())
+    found = int(members[matches.truth].sum())
+    scores: Scores = {
+        "Num GT": count,
+        "TP": found,
+        "recall_0_5": found / count if count else math.nan,
+        "mean_iou": math.nan,
+    }
+    if lines is not None:
+        scores["coverage"] = math.nan
+    if count and overlap is not None:
+        (own,) = match(overlap, [0.0], assignment="greedy")
+        scores["mean_iou"] = float(own.score[members[own.truth]].sum() / count)
+        if lines is not None:
+            covered = coverage(lines.lines, lines.inside, lines.best)
+            scores["coverage"] = float(covered[members].mean())
+    return scores
+
+
 def locate_by_voxels(true: Instances, predicted: Instances) -> Localisation:
     """Compare every pair of instances that share voxels; the score is intersection over union."""
-    voxels = voxels_of(true)
-    first, second, shared = shared_voxels(voxels, predicted)
+    shape = (len(true), len(predicted))
+    together, alone, outside = Tally(len(predicted)), Tally(len(predicted)), Tally(1)
+    overlap = bool(true.overlapping.any())
+    own_sizes = true.sizes.copy()
+    for window in windows(true):
+        truth, prediction = list(true.entries(window)), list(predicted.entries(window))
+        crowd = crowding(truth, window)
+        for _, position, number in prediction:
+            free = number[crowd[position] == 0]
+            outside.add(free, np.zeros_like(free))
+        if overlap:
+            for _, position, number in truth:
+                shared = number[crowd[position] > 1]
+                own_sizes -= np.bincount(shared, minlength=len(true))
+        scratch = np.full(len(crowd), -1, np.int64)
+        for (_, position, first), (_, place, number) in product(truth, prediction):
+            scratch[place] = number
+            second = scratch[position]
+            scratch[place] = -1
+            both = second >= 0
+            together.add(first[both], second[both])
+            if overlap:
+                both &= crowd[position] == 1
+                alone.add(first[both], second[both])
+    first, second, count = together.counts()
     size, other_size = true.sizes[first], predicted.sizes[second]
-    recall = Pairs(first, second, shared / size, (len(true), len(predicted)))
-    background = _background_share(voxels_of(predicted), mask_of(true))
+    recall = Pairs(first, second, count / size, shape)
+    own_recall = recall
+    if overlap:
+        own_first, own_second, own = alone.counts()
+        own_recall = Pairs(own_first, own_second, own / own_sizes[own_first], shape)
+    free, _, left = outside.counts()
+    background = np.zeros(len(predicted))
+    background[free] = left / predicted.sizes[free]
     return Localisation(
-        recall.with_values(shared / (size + other_size - shared)),
+        recall.with_values(count / (size + other_size - count)),
         recall,
-        _own_recall(recall, voxels, true, predicted),
-        best_truth(recall.with_values(shared / other_size), background),
-        voxels,
+        own_recall,
+        best_truth(recall.with_values(count / other_size), background),
     )
 
 
-def locate_by_lines(true: Instances, predicted: Instances) -> Localisation:
+def locate_by_lines(true: Instances, predicted: Instances) -> LineLocalisation:
     """Compare every pair of instances by their centre lines; the score is clDice."""
     lines, predicted_lines = thin(true), thin(predicted)
-    recall = share_inside(lines, predicted)
-    precision = transposed(share_inside(predicted_lines, true))
-    return Localisation(
+    inside, inside_truth = hits(lines, predicted), hits(predicted_lines, true)
+    recall = share_inside(lines, inside)
+    own_recall = recall
+    if true.overlapping.any():
+        own_recall = share_inside(lines, inside, depth(lines, hits(lines, true)) < 2)
+    precision = transposed(share_inside(predicted_lines, inside_truth))
+    free = predicted_lines.instance[depth(predicted_lines, inside_truth) == 0]
+    background = np.bincount(free, minlength=len(predicted)) / np.maximum(predicted_lines.sizes, 1)
+    return LineLocalisation(
         centre_line_dice(precision, recall),
         recall,
-        _own_recall(recall, lines, true, predicted),
-        best_truth(precision, _background_share(predicted_lines, mask_of(true))),
+        own_recall,
+        best_truth(precision, background),
         lines,
+        inside,
     )
-
-
-def _own_recall(recall: Pairs, voxels: Voxels, true: Instances, predicted: Instances) -> Pairs:
-    """Return the recall without the voxels where true instances overlap."""
-    overlap = mask_of(true, at_least=2)
-    return share_inside(outside(voxels, overlap), predicted) if overlap.any() else recall
-
-
-def _background_share(voxels: Voxels, foreground: NDArray[np.bool_]) -> Values:
-    """Return the share of every instance's voxels that lie outside `foreground`."""
-    left = outside(voxels, foreground)
-    return left.sizes / np.maximum(voxels.sizes, 1)
 
 
 def _line_scores(
-    true: Instances, predicted: Instances, lines: Localisation
+    true: Instances, predicted: Instances, lines: LineLocalisation
 ) -> dict[str, float | int]:
     """Return coverage, false splits and false merges of the centre lines."""
-    covered = coverage(lines.voxels, predicted, lines.best)
-    splits, merges = splits_and_merges(true, predicted, lines.voxels, lines.recall)
+    covered = coverage(lines.lines, lines.inside, lines.best)
+    overlaps = bool(true.overlapping.any() or predicted.overlapping.any())
+    splits, merges = splits_and_merges(
+        lines.lines, lines.inside, lines.recall, overlaps="some" if overlaps else "none"
+    )
     both_empty = float(len(true) == 0 and len(predicted) == 0)
     return {
         "avg_gt_skel_coverage": float(covered.mean()) if len(true) else both_empty,
@@ -250,7 +352,7 @@ def _confusion(
     threshold: float,
     matches: Matches,
     where: Localisation,
-    lines: Localisation | None,
+    lines: LineLocalisation | None,
     *,
     partly: bool,
 ) -> dict[str, float | int]:

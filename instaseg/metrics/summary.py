@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -11,6 +12,7 @@ from instaseg.errors import DataError
 from instaseg.metrics.config import (
     AVERAGES,
     COUNTS,
+    GENERAL_BOUNDARIES,
     GENERAL_LINES,
     MATCHED_LINES,
     MERGES_AND_SPLITS,
@@ -69,6 +71,9 @@ def average_scores(samples: Sequence[Scores], average: Literal["images", "pooled
 def mean_scores(samples: Sequence[Scores]) -> Scores:
     """Return the mean over samples of every score, counts included.
 
+    Samples that do not have a score (NaN: a share of a subset they have no instance of) are left
+    out of its mean.
+
     Parameters
     ----------
     samples : sequence of dict
@@ -85,17 +90,24 @@ def mean_scores(samples: Sequence[Scores]) -> Scores:
         name: (
             mean_scores([sample[name] for sample in samples])
             if isinstance(value, dict)
-            else float(np.mean([sample[name] for sample in samples]))
+            else _mean([sample[name] for sample in samples])
         )
         for name, value in first.items()
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the values that exist; NaN if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def pooled_scores(samples: Sequence[Scores]) -> Scores:
     """Return the scores of all samples taken as one: counts are summed, shares computed from them.
 
     Means over instances are weighted: coverage by the true instances, `clDice_TP` and
-    `avg_tp_skel_coverage` by the matches.
+    `avg_tp_skel_coverage` by the matches. Boundary scores are the mean over samples. The pooled
+    `avg_f1_cov_score` is the ranking score of FISBe [1]_.
 
     Parameters
     ----------
@@ -106,6 +118,11 @@ def pooled_scores(samples: Sequence[Scores]) -> Scores:
     -------
     dict
         Same names.
+
+    References
+    ----------
+    .. [1] Mais et al., FISBe: a real-world benchmark dataset for instance segmentation of
+       long-range thin filamentous structures, CVPR 2024, https://arxiv.org/abs/2404.00130
     """
     _refuse_none(samples)
     confusions = [sample["confusion_matrix"] for sample in samples]
@@ -116,7 +133,12 @@ def pooled_scores(samples: Sequence[Scores]) -> Scores:
     general: Scores = {
         name: sum(general[name] for general in generals)
         for name in generals[0]
-        if name not in GENERAL_LINES or name in ("FS", "FM")
+        if name not in (*GENERAL_LINES, *GENERAL_BOUNDARIES) or name in ("FS", "FM")
+    }
+    general |= {
+        name: _mean([general[name] for general in generals])
+        for name in GENERAL_BOUNDARIES
+        if name in generals[0]
     }
     if GENERAL_LINES[0] in generals[0]:
         coverage = _weighted(
@@ -124,7 +146,26 @@ def pooled_scores(samples: Sequence[Scores]) -> Scores:
         )
         general["avg_gt_skel_coverage"] = coverage
         general["avg_f1_cov_score"] = (pooled["avFscore"] + coverage) / 2
-    return {"general": general, "confusion_matrix": pooled}
+    subsets = {
+        name: _pool_subset([sample["subsets"][name] for sample in samples])
+        for name in samples[0]["subsets"]
+    }
+    return {"general": general, "subsets": subsets, "confusion_matrix": pooled}
+
+
+def _pool_subset(parts: Sequence[Scores]) -> Scores:
+    """Return the scores of one subset of instances from those of every sample."""
+    some = [part for part in parts if part["Num GT"]]
+    if not some:
+        return dict(parts[0])
+    count, found = (sum(part[name] for part in some) for name in ("Num GT", "TP"))
+    pooled: Scores = {"Num GT": count, "TP": found, "recall_0_5": found / count}
+    sizes = [part["Num GT"] for part in some]
+    return pooled | {
+        name: _weighted([part[name] for part in some], sizes)
+        for name in some[0]
+        if name not in pooled
+    }
 
 
 def _pool_threshold(parts: Sequence[Scores]) -> Scores:
@@ -189,6 +230,8 @@ def worst_samples(
 ) -> list[tuple[str, int | float]]:
     """Return the samples with the worst scores, worst first; ties by name.
 
+    Samples that do not have the score (NaN) are left out.
+
     Parameters
     ----------
     samples : mapping of str to dict
@@ -204,6 +247,7 @@ def worst_samples(
         Names and values.
     """
     sign = 1 if direction(metric) == "higher" else -1
-    values = {name: value_of(scores, metric) for name, scores in samples.items()}
+    found = {name: value_of(scores, metric) for name, scores in samples.items()}
+    values = {name: value for name, value in found.items() if not math.isnan(value)}
     order = sorted(values, key=lambda name: (sign * values[name], name))
     return [(name, values[name]) for name in order[:count]]

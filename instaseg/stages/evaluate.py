@@ -205,18 +205,25 @@ def average_row(
 
 def score_row(name: str, scores: Scores, settings: EvaluationSettings) -> dict[str, Any]:
     """Return a row with a name and the columns of the summary."""
-    return {"": name, **{_short(column): value_of(scores, column) for column in settings.summary}}
+    return {
+        "": name,
+        **{short_name(column): value_of(scores, column) for column in settings.summary},
+    }
 
 
-def _short(column: str) -> str:
+def short_name(column: str) -> str:
     """Return a column's name without what is clear.
 
     Examples
     --------
-    >>> _short("confusion_matrix.th_0_5.AP_TP"), _short("confusion_matrix.avS")
+    >>> short_name("confusion_matrix.th_0_5.AP_TP"), short_name("confusion_matrix.avS")
     ('TP 0.5', 'avS')
+    >>> short_name("subsets.overlapping.mean_iou")
+    'overlapping mean_iou'
     """
     parts = column.split(".")
+    if parts[0] == "subsets":
+        return " ".join(parts[1:])
     if len(parts) == 3:
         digits = parts[1].removeprefix("th_").replace("_", ".")
         return f"{parts[2].removeprefix('AP_')} {digits}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from instaseg.io.text import write_text
 
 
 def text_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as aligned columns; numbers with up to three digits after the point.
+    """Return rows as aligned columns; numbers with three digits after the point, NaN as a dash.
 
     Examples
     --------
@@ -36,7 +37,9 @@ def text_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.3f}"
+    return str(value)
 
 
 def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -22,6 +22,12 @@ def test_channels_are_averaged_and_volumes_work():
     assert (labels > 0).sum() == 2
 
 
+def test_objects_in_images_of_even_height_and_odd_width_are_told_apart():
+    raw = np.zeros((1, 100, 101), np.uint8)
+    raw[0, ::3, ::3] = 200
+    assert otsu_components(raw).max() == 34 * 34
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_constant_image_has_no_objects(value):
     assert otsu_components(np.full((1, 4, 4), value, np.uint8)).max() == 0

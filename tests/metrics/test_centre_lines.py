@@ -13,7 +13,7 @@ from instaseg.metrics.centre_lines import (
     share_inside,
     splits_and_merges,
 )
-from instaseg.metrics.overlaps import Pairs, Voxels, find_instances
+from instaseg.metrics.overlaps import Pairs, Voxels, find_instances, hits
 
 
 def pairs_of(matrix):
@@ -58,6 +58,16 @@ def test_many_sizes_share_canvases(monkeypatch):
     assert [set(lines.position[lines.instance == n]) for n in range(25)] == expected
 
 
+def test_few_at_a_time_as_all_together(monkeypatch):
+    rng = np.random.default_rng(2)
+    array = np.kron(np.arange(1, 28).reshape(3, 3, 3), np.ones((6, 7, 5), int))
+    array[rng.random(array.shape) < 0.1] = 0
+    found, expected = plain_lines(array, 3)
+    monkeypatch.setattr("instaseg.metrics.centre_lines._VOXELS_TOGETHER", 500)
+    lines = centre_lines(found)
+    assert [set(lines.position[lines.instance == n]) for n in range(27)] == expected
+
+
 def test_a_cube_that_thins_to_nothing_keeps_its_middle():
     cube = np.zeros((4, 4, 4), np.uint8)
     cube[1:3, 1:3, 1:3] = 1
@@ -84,13 +94,17 @@ def test_coverage_is_that_of_the_union_of_the_predictions_of_an_instance():
     best = np.array([0, 0, -1])
     lines = centre_lines(truth)
     assert lines.sizes.tolist() == [6, 6]
-    assert coverage(lines, predicted, best) == pytest.approx([4 / 6, 0])
+    assert coverage(lines, hits(lines, predicted), best) == pytest.approx([4 / 6, 0])
 
 
 def count(truth, prediction, lines=None):
     true, predicted = find_instances(truth, ndim=2), find_instances(prediction, ndim=2)
     lines = lines or centre_lines(true)
-    return splits_and_merges(true, predicted, lines, share_inside(lines, predicted))
+    inside = hits(lines, predicted)
+    overlaps = true.overlapping.any() or predicted.overlapping.any()
+    return splits_and_merges(
+        lines, inside, share_inside(lines, inside), overlaps="some" if overlaps else "none"
+    )
 
 
 def test_splits_and_merges_without_overlap_are_thresholded():
@@ -117,7 +131,8 @@ def test_explained_voxels_are_consumed_where_instances_overlap():
     assert count(truth, prediction) == (0, 0)
     # Without the consumption both errors would be counted.
     flat = np.array([[1] * 6 + [2] * 4])
-    recall = share_inside(centre_lines(find_instances(truth, ndim=2)), find_instances(flat, ndim=2))
+    lines = centre_lines(find_instances(truth, ndim=2))
+    recall = share_inside(lines, hits(lines, find_instances(flat, ndim=2)))
     assert recall.dense() == pytest.approx(np.array([[1, 0], [2 / 6, 4 / 6]]))
 
 
@@ -131,4 +146,6 @@ def test_one_prediction_over_two_overlapping_lines_is_still_a_merge():
 def test_a_voxel_list_can_be_any_part_of_an_instance():
     predicted = find_instances(np.array([[1, 1, 2]]), ndim=2)
     part = Voxels(np.array([1, 2]), np.array([0, 0]), np.array([2]))
-    assert share_inside(part, predicted).dense().tolist() == [[0.5, 0.5]]
+    assert share_inside(part, hits(part, predicted)).dense().tolist() == [[0.5, 0.5]]
+    first = share_inside(part, hits(part, predicted), np.array([True, False]))
+    assert first.dense().tolist() == [[1, 0]]

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from instaseg.errors import DataError
 from instaseg.metrics.overlaps import (
+    collect,
+    depth,
     find_instances,
-    mask_of,
-    outside,
+    hits,
     shared_voxels,
-    voxels_of,
 )
 
 LABELS = np.array(
@@ -21,12 +21,18 @@ LABELS = np.array(
 )
 
 
+def all_of(instances):
+    return collect(instances, np.arange(len(instances)))
+
+
 def test_label_image():
     found = find_instances(LABELS, ndim=2)
     assert found.channels.tolist() == [[[1, 1, 0, 2], [1, 0, 0, 2]]]
     assert found.label.tolist() == [4, 9]
     assert found.channel.tolist() == [0, 0]
     assert found.sizes.tolist() == [3, 2]
+    assert found.begin.tolist() == [[0, 0], [0, 3]]
+    assert found.end.tolist() == [[2, 2], [2, 4]]
 
 
 def test_same_label_in_two_channels_is_two_instances():
@@ -34,8 +40,10 @@ def test_same_label_in_two_channels_is_two_instances():
     found = find_instances(channels, ndim=2)
     assert found.channel.tolist() == [0, 2]
     assert found.sizes.tolist() == [2, 2]
-    assert mask_of(found).tolist() == [[True, True, True]]
-    assert mask_of(found, at_least=2).tolist() == [[False, True, False]]
+    assert depth(all_of(found), hits(all_of(found), found)).tolist() == [1, 2, 2, 1]
+    assert found.overlapping.tolist() == [True, True]
+    alone = find_instances(channels[:2], ndim=2)
+    assert alone.overlapping.tolist() == [False]
 
 
 def test_small_ones_are_left_out_and_input_is_not_changed():
@@ -57,8 +65,9 @@ def test_any_integer_type_and_huge_labels(dtype):
 def test_nothing_there(shape):
     found = find_instances(np.zeros(shape, np.uint8), ndim=2)
     assert len(found) == 0
-    assert len(voxels_of(found).position) == 0
-    assert not mask_of(found).any()
+    assert len(all_of(found).position) == 0
+    assert len(hits(all_of(found), found).voxel) == 0
+    assert found.overlapping.tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -99,13 +108,35 @@ def test_shared_voxels_equal_counting_every_pair(first, data):
             ).sum()
         )
     }
-    rows, columns, count = shared_voxels(voxels_of(true), predicted)
+    rows, columns, count = shared_voxels(all_of(true), hits(all_of(true), predicted))
     assert dict(zip(zip(rows, columns, strict=True), count, strict=True)) == expected
     assert list(zip(rows, columns, strict=True)) == sorted(expected)
 
 
-def test_outside_keeps_what_is_not_masked():
-    voxels = voxels_of(find_instances(LABELS, ndim=2))
-    left = outside(voxels, np.array([[1, 0, 0, 1], [0, 0, 0, 1]], bool))
-    assert left.position.tolist() == [1, 4]
-    assert left.sizes.tolist() == [2, 0]
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), ndim=st.sampled_from([2, 3]))
+def test_blocks_give_what_the_whole_gives(on_disk, data, ndim):
+    shape = data.draw(st.tuples(*[st.integers(1, 7)] * ndim))
+    array = data.draw(hnp.arrays(np.uint16, (2, *shape), elements=st.integers(0, 3)))
+    chunks = data.draw(st.tuples(*[st.integers(1, 4)] * ndim))
+    whole = find_instances(array, ndim=ndim, remove_small=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("instaseg.metrics.overlaps._SIDE", {2: 1, 3: 1})
+        parts = find_instances(on_disk(array, (1, *chunks)), ndim=ndim, remove_small=1)
+        for name in ("channel", "label", "sizes", "begin", "end", "channels", "overlapping"):
+            assert getattr(parts, name).tolist() == getattr(whole, name).tolist()
+        ours, expected = all_of(parts), all_of(whole)
+        assert ours.position.tolist() == expected.position.tolist()
+        assert ours.instance.tolist() == expected.instance.tolist()
+        found = [shared_voxels(voxels, hits(voxels, parts)) for voxels in (ours, expected)]
+    assert [t.tolist() for t in found[0]] == [t.tolist() for t in found[1]]
+
+
+def test_no_more_than_a_block_is_read_at_once(on_disk):
+    array = np.zeros((3, 130, 70, 70), np.uint8)
+    array[1, 5, 5, 5] = array[1, 129, 69, 69] = 1
+    disk = on_disk(array, (1, 32, 32, 32))
+    found = find_instances(disk, ndim=3)
+    assert found.occupied.sum() == 2
+    assert disk.largest == 64**3
+    assert all_of(found).position.tolist() == [(5 * 70 + 5) * 70 + 5, array[0].size - 1]

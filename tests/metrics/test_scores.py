@@ -2,8 +2,11 @@ import os
 import tomllib
 from pathlib import Path
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from instaseg.errors import DataError
 from instaseg.metrics import score_instances
@@ -159,7 +162,8 @@ def test_empty_sides(criterion, assignment):
     assert [at(nothing)[name] for name in ("AP_TP", "AP_FP", "AP_FN")] == [0, 0, 0]
     for scores, false, missed in ((run(EMPTY, TRUTH), 3, 0), (run(TRUTH, EMPTY), 0, 3)):
         assert (at(scores)["AP_FP"], at(scores)["AP_FN"]) == (false, missed)
-        values = [value_of(scores, name) for name in score_names()]
+        names = [name for name in score_names() if not name.startswith("subsets.")]
+        values = [value_of(scores, name) for name in names]
         assert sum(values) == 3 + 14 * 3  # Num GT or Num Pred, and a count at 14 thresholds
 
 
@@ -181,6 +185,85 @@ def test_plain_python_numbers_under_exactly_the_listed_names():
     skipped = score_instances(TRUTH, PREDICTION, ndim=2, centre_lines="skip")
     assert list(skipped["general"]) == ["Num GT", "Num Pred"]
     assert at(skipped) == {k: v for k, v in at(scores).items() if k in at(skipped)}
+
+
+def crossing():
+    """Return three true instances, the first two cross, and a flat prediction."""
+    truth = np.zeros((3, 5, 5), bool)
+    truth[0, 2], truth[1, :, 2], truth[2, 0, :2] = True, True, True
+    prediction = np.where(truth[0], 4, np.where(truth[1], 7, 0))
+    return truth, prediction
+
+
+def test_instances_that_overlap_and_dim_ones_on_their_own():
+    truth, prediction = crossing()
+    scores = score_instances(truth, prediction, ndim=2, dim=[3])
+    # a is found exactly, b without the voxel where they cross: IoU and coverage 1 and 4/5
+    assert scores["subsets"]["overlapping"] == {
+        "Num GT": 2,
+        "TP": 2,
+        "recall_0_5": 1.0,
+        "mean_iou": pytest.approx(0.9),
+        "coverage": pytest.approx(0.9),
+    }
+    dim = scores["subsets"]["dim"]
+    assert list(dim.values()) == [1, 0, 0.0, 0.0, 0.0]
+    # clDice of b: its own line, and 4 of 5; the intersection over union stays what it is
+    lines = score_instances(truth, prediction, ndim=2, dim=[2], criterion="cldice")
+    assert lines["subsets"]["dim"]["TP"] == 1
+    assert lines["subsets"]["dim"]["mean_iou"] == pytest.approx(0.8)
+    skipped = score_instances(truth, prediction, ndim=2, centre_lines="skip")
+    assert "coverage" not in skipped["subsets"]["overlapping"]
+
+
+def test_one_prediction_counts_for_one_of_the_instances_it_covers():
+    truth = np.zeros((2, 1, 9), bool)
+    truth[0, 0, :5], truth[1, 0, 4:8] = True, True
+    scores = score_instances(truth, truth.any(axis=0).astype(int), ndim=2)
+    # 5 of 8 voxels are the first's; nothing is left for the second
+    assert scores["subsets"]["overlapping"]["mean_iou"] == pytest.approx((5 / 8 + 0) / 2)
+    assert scores["subsets"]["overlapping"]["recall_0_5"] == 0.5
+
+
+def test_dim_instances_of_a_label_image_are_named_by_their_labels():
+    found = score_instances(TRUTH * 10, PREDICTION, ndim=2, dim=[20, 30, 99])["subsets"]
+    assert (found["dim"]["Num GT"], found["dim"]["TP"]) == (2, 1)
+    assert found["dim"]["mean_iou"] == pytest.approx(0.75 / 2)
+    assert found["overlapping"]["Num GT"] == 0
+    assert np.isnan(found["overlapping"]["recall_0_5"])
+
+
+def test_partly_labelled_truth_changes_nothing_about_what_was_found():
+    truth, prediction = crossing()
+    prediction[4, 4] = 9
+    full = score_instances(truth, prediction, ndim=2)
+    partly = score_instances(truth, prediction, ndim=2, partly=True)
+    assert (at(full)["AP_FP"], at(partly)["AP_FP"]) == (1, 0)
+    assert at(full)["recall"] == at(partly)["recall"]
+    assert at(partly)["fscore"] == pytest.approx(2 * 2 / (2 * 2 + 1))
+    assert partly["subsets"]["overlapping"] == full["subsets"]["overlapping"]
+    for name in ("avg_gt_skel_coverage", "FS", "FM"):
+        assert partly["general"][name] == full["general"][name]
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), ndim=st.sampled_from([2, 3]))
+def test_arrays_on_disk_score_like_those_in_memory(on_disk, data, ndim):
+    def side(name):
+        channels = data.draw(st.integers(1, 3), f"channels of {name}")
+        return data.draw(hnp.arrays(np.uint8, (channels, *shape), elements=st.integers(0, 3)), name)
+
+    shape = data.draw(st.tuples(*[st.integers(2, 7)] * ndim))
+    chunks = data.draw(st.tuples(*[st.integers(1, 4)] * ndim))
+    truth, prediction = side("truth"), side("prediction")
+    options = {"ndim": ndim, "dim": (1,), "remove_small": 1}
+    options["criterion"] = data.draw(st.sampled_from(["iou", "cldice"]))
+    whole = score_instances(truth, prediction, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("instaseg.metrics.overlaps._SIDE", {2: 1, 3: 1})
+        patch.setattr("instaseg.metrics.centre_lines._VOXELS_TOGETHER", 20)
+        parts = score_instances(on_disk(truth, (1, *chunks)), on_disk(prediction), **options)
+    assert parts == whole
 
 
 def test_renumbering_changes_nothing():
