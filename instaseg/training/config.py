@@ -10,19 +10,19 @@ from instaseg.data.config import AugmentationSettings, SamplingSettings
 from instaseg.settings import Table
 
 REMOVED_KEYS: dict[str, str] = {
-    "training.num_gpus": "one device is used: general.device, or --device",
+    "training.num_gpus": "start with torchrun --nproc-per-node=N run_ppp.py --do train ...",
     "training.cache_size": "loader processes are set by training.num_workers; remove it",
     "training.profiling": "loss and rate are shown and logged as training goes; remove it",
     "training.len_epoch": "training counts iterations, not epochs; remove it",
     "training.use_auto_mixed_precision": 'use training.precision = "auto" or "float32"',
     "training.add_affinities": "targets are cut from the labels in the loss; remove it",
-    "training.mask_bg_weight": "use data.mask_key to say where labels are complete",
+    "training.mask_bg_weight": "use method.mask_bg_weight",
     "training.use_gt_extra": "targets come from the labels alone; remove it",
     "training.init_ssl": "networks start from random weights; remove it",
     "training.loss": "the loss belongs to the method; remove it",
     "training.auxiliary_task": "heads belong to the method; remove it",
-    "training.code_loss": "patch codes are not in this release; remove it",
-    "training.num_code_samples": "patch codes are not in this release; remove it",
+    "training.code_loss": "decoded patches are compared by cross entropy; remove it",
+    "training.num_code_samples": "use method.code.patches_per_crop",
     "optimizer.optimizer.lr": "its keys stand in [optimizer] itself: optimizer and lr",
     "optimizer.lr_scheduler": "use training.schedule and training.warmup",
 }
@@ -74,6 +74,9 @@ class TrainingSettings(Table):
     them."""
     memory_format: Literal["auto", "channels_first", "channels_last"] = "auto"
     """Order of values in memory; `auto` takes what suits the precision."""
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """Mode of `torch.compile` for the network in training; worth its minutes of compiling in long
+    trainings on a GPU. Weights and checkpoints are the same."""
     sampling: SamplingSettings = SamplingSettings()
     """Where crops are drawn."""
     augmentation: AugmentationSettings = AugmentationSettings()

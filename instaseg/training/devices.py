@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import platform
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,13 @@ import torch
 from torch import Tensor
 
 from instaseg.errors import ConfigError
+from instaseg.training.ranks import ALONE, Ranks
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryFormatName = Literal["auto", "channels_first", "channels_last"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
 _FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,13 +63,15 @@ class Precision:
         return self.memory_format
 
 
-def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def choose_device(name: Literal["auto", "cpu", "cuda"], ranks: Ranks = ALONE) -> torch.device:
     """Return the device to run on; `auto` is a CUDA device if there is one.
+
+    Processes that train together get one CUDA device each.
 
     Raises
     ------
     ConfigError
-        If a CUDA device is asked for and there is none.
+        If a CUDA device is asked for and there is none, or there are fewer than processes.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
@@ -74,7 +80,18 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
             f' {torch.__version__} finds none. Set it to "auto" or "cpu", or install a build of'
             " torch and a driver with CUDA"
         )
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    if ranks.alone:
+        return torch.device("cuda")
+    there = torch.cuda.device_count()
+    if ranks.local >= there:
+        raise ConfigError(
+            f"torchrun: expected at most {there} processes on this machine, one for each CUDA"
+            f" device; found one numbered {ranks.local}; use --nproc-per-node={there}"
+        )
+    torch.cuda.set_device(ranks.local)
+    return torch.device("cuda", ranks.local)
 
 
 def choose_precision(
@@ -110,6 +127,37 @@ def _fastest_dtype(device: torch.device) -> torch.dtype:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     return torch.bfloat16 if cpu_has_fast_bfloat16() else torch.float32
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Let the process keep the memory it frees for its next arrays, inside the block.
+
+    The C library gives large freed arrays back to the system, and a network's layers ask for the
+    same sizes again and again: with a 3-D U-Net on a CPU, a third of the time goes into mapping
+    pages anew. Only with the GNU C library; elsewhere nothing happens.
+    """
+    set_option, trim = _malloc_functions()
+    if set_option is None or trim is None:
+        yield
+        return
+    set_option(_MMAP_THRESHOLD, 1 << 30)
+    set_option(_TRIM_THRESHOLD, (1 << 31) - 1)
+    try:
+        yield
+    finally:
+        # The largest thresholds that the library would come to by itself.
+        set_option(_MMAP_THRESHOLD, 32 << 20)
+        set_option(_TRIM_THRESHOLD, 64 << 20)
+        trim(0)
+
+
+def _malloc_functions() -> tuple[Callable[[int, int], int] | None, Callable[[int], int] | None]:
+    """Return `mallopt` and `malloc_trim` of the GNU C library, None elsewhere."""
+    if platform.libc_ver()[0] != "glibc":
+        return None, None
+    library = ctypes.CDLL(None)
+    return library.mallopt, library.malloc_trim
 
 
 def cpu_has_fast_bfloat16(cpu_info: Path = _CPU_INFO) -> bool:

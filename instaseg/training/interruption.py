@@ -5,19 +5,25 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 
 class Interruption:
     """Inside its block a first SIGINT or SIGTERM only sets :attr:`requested`.
 
-    A second one raises KeyboardInterrupt at once. Signals reach the main thread only; elsewhere
-    the block does nothing.
+    Signals reach the main thread only; elsewhere the block does nothing.
+
+    Parameters
+    ----------
+    repeated : {"at once", "never"}
+        Whether a second one raises KeyboardInterrupt. Not under torchrun, which passes on the
+        terminal's signal that its processes have had already, and in the end kills them.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: Literal["at once", "never"] = "at once") -> None:
+        self._repeated = repeated
         self.requested = False
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -37,6 +43,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _request(self, _: int, __: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and self._repeated == "at once":
             raise KeyboardInterrupt
         self.requested = True

@@ -8,10 +8,12 @@ minutes, as far as the time is the same).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from instaseg.training.config import OptimizerSettings, TrainingSettings
 from instaseg.training.devices import Precision, choose_precision
 from instaseg.training.interruption import Interruption
 from instaseg.training.logs import TrainingLog
+from instaseg.training.ranks import ALONE, PeerError, Ranks
 from instaseg.training.schedule import budget_used, learning_rate_factor
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ Snapshot = Callable[[int, Batch, Mapping[str, Tensor]], None]
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SEED_STRIDE = 1_000_003
+_RANK_STRIDE = 7_000_000_000_037
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class TrainingRun:
         The resolved configuration as TOML, kept in checkpoints.
     statistics, architecture : mapping
         Kept in checkpoints; the architecture is compared before training goes on.
+    ranks : Ranks
+        The processes that train together; the first one writes.
     """
 
     folder: Path
@@ -77,6 +83,7 @@ class TrainingRun:
     config: str = ""
     statistics: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
     @property
     def checkpoints(self) -> Path:
@@ -103,7 +110,8 @@ def train(
     Parameters
     ----------
     network : Module
-        ``(B, C, [z,] y, x)`` in, a dict of logits by head name out.
+        ``(B, C, [z,] y, x)`` in, a dict of logits by head name out; if it takes ``sites``, it gets
+        those of the batch.
     loss : callable
         ``loss(outputs, batch)`` gives a scalar and its named parts. Outputs have the numbers of
         the precision in use (16 bits, perhaps); the loss decides what it computes in float32.
@@ -111,7 +119,8 @@ def train(
         Folder, settings, device, seed.
     batches : callable
         ``batches(n)`` yields the batches of iterations ``n + 1``, ``n + 2`` ...: dicts of tensors
-        with ``raw`` ``(B, C, [z,] y, x)``; what it yields depends on the number alone.
+        with ``raw`` ``(B, C, [z,] y, x)``; what it yields depends on the number alone, and on the
+        rank where several processes train.
     validation : sequence of dict of Tensor
         Batches for the validation loss.
     write_snapshot : callable, optional
@@ -146,11 +155,14 @@ class _Trainer:
     def __init__(self, network: nn.Module, loss: Loss, run: TrainingRun) -> None:
         self.run = run
         self.loss = loss
+        self._takes_sites = "sites" in inspect.signature(network.forward).parameters
         settings = run.settings
         self.precision: Precision = choose_precision(
             settings.precision, run.device, memory_format=settings.memory_format
         )
         self.network = network.to(run.device)
+        run.ranks.copy_from_first(network.state_dict().values())
+        self._forward, self._compiling = _compiled(network, settings)
         self.average = WeightAverage(network, settings.weight_averaging)
         self.optimizer = _build_optimizer(network, run.optimizer, run.device)
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.precision.needs_scaling)
@@ -161,6 +173,9 @@ class _Trainer:
             self._resume()
         for part in {self.network, self.average.network}:
             _arrange_weights(part, self.precision)
+        self.used = 0.0
+        """Share of the budget that was used up after the last iteration."""
+        self._look_at_the_clock()
 
     def _resume(self) -> None:
         checkpoint = load_checkpoint(self.run.checkpoints)
@@ -190,37 +205,68 @@ class _Trainer:
         """Time trained, over all runs."""
         return self._seconds_before + time.perf_counter() - self._start
 
-    @property
-    def used(self) -> float:
-        """Share of the budget that is used up."""
-        return budget_used(self.run.settings, self.iteration, self.seconds)
+    def _look_at_the_clock(self) -> None:
+        used = budget_used(self.run.settings, self.iteration, self.seconds)
+        # Clocks differ; processes must agree on the learning rate and on the end.
+        self.used = used if self.run.settings.max_minutes is None else self.run.ranks.largest(used)
 
     def step(self, batch: Batch) -> tuple[dict[str, float], Mapping[str, Tensor]]:
-        """Do one iteration; return its numbers and the network's outputs."""
-        torch.manual_seed((self.run.seed * _SEED_STRIDE + self.iteration) % 2**63)
+        """Do one iteration; return its numbers and the network's outputs.
+
+        With sites, these lack the heads that were evaluated at chosen voxels only.
+        """
+        seed = self.run.seed * _SEED_STRIDE + self.iteration + self.run.ranks.rank * _RANK_STRIDE
+        torch.manual_seed(seed % 2**63)
         factor = learning_rate_factor(self.run.settings, self.used)
         rate = self.run.optimizer.lr * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
         batch = _to_device(batch, self.run.device)
-        outputs, total, parts = self._evaluate(self.network, batch)
-        self._check_finite(batch, {**parts, "the sum": total})
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(total))
+        with self._compiling():
+            outputs, total, parts = self._evaluate(self._forward, batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(self.scaler.scale(total))
+        # Before the loss's scale is taken off: what overflows in one process does so in all.
+        self._average_gradients()
         self.scaler.unscale_(self.optimizer)
         limit = self.run.settings.gradient_clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        if not self.precision.needs_scaling:
-            # With a scaled loss gradients may overflow: that step is left out and the scale cut.
-            self._check_finite(batch, {"the gradient's norm": norm})
+        values = {"loss": total, **_prefixed(parts), "gradient_norm": norm}
+        numbers = self._as_numbers(values)
+        self._check_finite(batch, numbers)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(self.iteration)
         self.iteration += 1
-        numbers = {f"loss_{name}": float(part.detach()) for name, part in parts.items()}
-        numbers = {"loss": float(total.detach()), **numbers, "gradient_norm": float(norm)}
+        self._look_at_the_clock()
         return {"learning_rate": rate, **numbers}, outputs
+
+    def _average_gradients(self) -> None:
+        """Give the weights of all processes the mean of their gradients."""
+        if self.run.ranks.alone:
+            return
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        for weight in weights:
+            if weight.grad is None:
+                # Perhaps only this process's crops had nothing to learn it from.
+                weight.grad = torch.zeros_like(weight)
+        self.run.ranks.mean([weight.grad for weight in weights if weight.grad is not None])
+
+    def _as_numbers(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return values, averaged over all processes; a device is waited for only once."""
+        together = torch.stack([value.detach().double() for value in values.values()])
+        self.run.ranks.mean([together])
+        return dict(zip(values, together.tolist(), strict=True))
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Return all outputs for the first crop of a batch."""
+        self.network.eval()
+        image = batch["raw"][:1].to(self.run.device)
+        with self.precision.autocast(self.run.device):
+            outputs: Mapping[str, Tensor] = self.network(self.precision.arrange(image))
+        return outputs
 
     @torch.no_grad()
     def validate(self, validation: Sequence[Batch]) -> dict[str, float]:
@@ -258,18 +304,28 @@ class _Trainer:
         )
 
     def _evaluate(
-        self, network: nn.Module, batch: Batch
+        self, network: Callable[..., Any], batch: Batch
     ) -> tuple[Mapping[str, Tensor], Tensor, dict[str, Tensor]]:
         with self.precision.autocast(self.run.device):
-            outputs = network(self.precision.arrange(batch["raw"]))
+            image = self.precision.arrange(batch["raw"])
+            sampled = self._takes_sites and "sites" in batch
+            outputs = network(image, batch["sites"]) if sampled else network(image)
         total, parts = self.loss(outputs, batch)
         return outputs, total, parts
 
-    def _check_finite(self, batch: Batch, values: Mapping[str, Tensor]) -> None:
-        numbers = {name: float(value.detach()) for name, value in values.items()}
-        wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
+    def _check_finite(self, batch: Batch, numbers: Mapping[str, float]) -> None:
+        """Stop before a step with a loss or a gradient that is no number."""
+        names = {name: name.removeprefix("loss_") for name in numbers if name.startswith("loss_")}
+        names["loss"] = "the sum"
+        if not self.precision.needs_scaling:
+            # With a scaled loss gradients may overflow: that step is left out and the scale cut.
+            names["gradient_norm"] = "the gradient's norm"
+        wrong = [name for name in names if not math.isfinite(numbers[name])]
         if not wrong:
             return
+        bad_images = self.run.ranks.any(not bool(torch.isfinite(batch["raw"]).all()))
+        if not self.run.ranks.first:
+            raise PeerError("training: the loss is not finite, as the first process says")
         there = list_checkpoints(self.run.checkpoints)
         kept = f"the last checkpoint, of iteration {there[-1]}, is good" if there else "none saved"
         advice = (
@@ -277,11 +333,11 @@ class _Trainer:
             f" {self.run.optimizer.lr:g}, training.gradient_clip lower, or training.precision ="
             ' "float32"'
         )
-        if not bool(torch.isfinite(batch["raw"]).all()):
+        if bad_images:
             advice = "the batch's raw data hold NaN or infinity: mend the images"
         raise StageError(
             f"training, iteration {self.iteration + 1}: expected a finite loss, found"
-            f" {numbers[wrong[0]]} in {wrong[0]} ({kept}); {advice}"
+            f" {numbers[wrong[0]]} in {names[wrong[0]]} ({kept}); {advice}"
         )
 
 
@@ -297,8 +353,9 @@ class _Loop:
     ) -> None:
         self._trainer = trainer
         self._settings = trainer.run.settings
-        self._validation = validation
-        self._write_snapshot = write_snapshot
+        self._ranks = trainer.run.ranks
+        self._validation = validation if self._ranks.first else ()
+        self._write_snapshot = write_snapshot if self._ranks.first else None
         self._recent: list[dict[str, float]] = []
         self._saved = (trainer.iteration, False)
         self._last_line = time.perf_counter()
@@ -311,15 +368,20 @@ class _Loop:
         total = None if timed else self._settings.max_iterations
         try:
             with (
-                Interruption() as interruption,
-                TrainingLog(trainer.run.logs, trainer.iteration) as log,
+                Interruption("at once" if self._ranks.alone else "never") as interruption,
+                self._open_log() as log,
                 tqdm(
-                    desc="train", initial=trainer.iteration, total=total, disable=None, leave=False
+                    desc="train",
+                    initial=trainer.iteration,
+                    total=total,
+                    disable=None if self._ranks.first else True,
+                    leave=False,
                 ) as bar,
             ):
                 while trainer.used < 1.0:
                     batch = _next_batch(stream, interruption, trainer.iteration)
-                    if batch is None or interruption.requested:
+                    stop = self._ranks.any(batch is None or interruption.requested)
+                    if batch is None or stop:
                         self._stop()
                     else:
                         self._advance(batch, log, bar)
@@ -329,7 +391,11 @@ class _Loop:
             if close is not None:
                 close()
 
-    def _advance(self, batch: Batch, log: TrainingLog, bar: tqdm[Any]) -> None:
+    def _open_log(self) -> TrainingLog | nullcontext[None]:
+        run = self._trainer.run
+        return TrainingLog(run.logs, self._trainer.iteration) if run.ranks.first else nullcontext()
+
+    def _advance(self, batch: Batch, log: TrainingLog | None, bar: tqdm[Any]) -> None:
         trainer, settings = self._trainer, self._settings
         numbers, outputs = trainer.step(batch)
         self._recent.append(numbers)
@@ -340,10 +406,15 @@ class _Loop:
         if validated or _is_due(number, settings.log_step) or trainer.used >= 1.0:
             self._log(log, trainer.validate(self._validation) if validated else {})
         if self._write_snapshot is not None and _is_due(number, settings.snapshots):
-            self._write_snapshot(number, batch, outputs)
+            seen = trainer.look(batch) if "sites" in batch else outputs
+            self._write_snapshot(number, batch, seen)
         if _is_due(number, settings.checkpoints):
             self._save()
-        if bar.disable and time.perf_counter() - self._last_line > _SECONDS_BETWEEN_LINES:
+        if (
+            self._ranks.first
+            and bar.disable
+            and time.perf_counter() - self._last_line > _SECONDS_BETWEEN_LINES
+        ):
             self._last_line = time.perf_counter()
             logger.info(
                 "training: iteration %d, %.0f %% of the budget, loss %.4f",
@@ -352,7 +423,9 @@ class _Loop:
                 numbers["loss"],
             )
 
-    def _log(self, log: TrainingLog, validated: Mapping[str, float]) -> None:
+    def _log(self, log: TrainingLog | None, validated: Mapping[str, float]) -> None:
+        if log is None:
+            return
         names = self._recent[0]
         means = {name: sum(row[name] for row in self._recent) / len(self._recent) for name in names}
         row = {"iteration": self._trainer.iteration, "seconds": self._trainer.seconds, **means}
@@ -366,13 +439,13 @@ class _Loop:
     def _save(self) -> None:
         # With a budget in minutes, one saved just before the end would ask for one more iteration.
         state = (self._trainer.iteration, self._trainer.used >= 1.0)
-        if self._saved != state:
+        if self._saved != state and self._ranks.first:
             self._trainer.save()
             self._saved = state
 
     def _stop(self) -> None:
         self._save()
-        if self._trainer.iteration:
+        if self._trainer.iteration and self._ranks.first:
             logger.info("training interrupted; iteration %d is saved", self._trainer.iteration)
         raise KeyboardInterrupt
 
@@ -431,4 +504,32 @@ def _arrange_weights(network: nn.Module, precision: Precision) -> None:
 
 
 def _to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """Return a batch on the device; a GPU copies locked memory while it computes."""
+    if device.type == "cuda":
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def _compiled(
+    network: nn.Module, settings: TrainingSettings
+) -> tuple[Callable[..., Any], Callable[[], AbstractContextManager[None]]]:
+    """Return what applies the network, and a context for its use.
+
+    A compiled network has the same weights; compiling happens at its first use.
+    """
+    if settings.compile == "off":
+        return network, nullcontext
+    return torch.compile(network, mode=settings.compile), _compiler_errors
+
+
+@contextmanager
+def _compiler_errors() -> Iterator[None]:
+    """Say in one line that torch's compiler has failed."""
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+        raise StageError(
+            f'training.compile: torch could not compile the network ({reason}); set it to "off",'
+            " or install what torch.compile needs: a C++ compiler, and triton for a GPU"
+        ) from error

@@ -5,7 +5,12 @@ import torch
 
 from instaseg.errors import ConfigError
 from instaseg.training import devices
-from instaseg.training.devices import choose_device, choose_precision, cpu_has_fast_bfloat16
+from instaseg.training.devices import (
+    choose_device,
+    choose_precision,
+    cpu_has_fast_bfloat16,
+    freed_memory_kept,
+)
 
 CPU = torch.device("cpu")
 
@@ -61,3 +66,34 @@ def test_autocast_and_order_in_memory():
         assert torch.nn.Conv2d(2, 1, 1)(image).dtype == torch.bfloat16
     with choose_precision("float32", CPU).autocast(CPU):
         assert torch.nn.Conv2d(2, 1, 1)(image).dtype == torch.float32
+
+
+class Malloc:
+    """Stands for the C library and remembers what is asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def mallopt(self, option, value):
+        self.asked.append((option, value))
+        return 1
+
+    def malloc_trim(self, pad):
+        self.asked.append(("trim", pad))
+        return 1
+
+
+def test_freed_memory_is_kept_inside_the_block_only(monkeypatch):
+    library = Malloc()
+    monkeypatch.setattr(devices.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(devices.ctypes, "CDLL", {None: library}.get)
+    with freed_memory_kept():
+        assert library.asked == [(-3, 2**30), (-1, 2**31 - 1)]
+    assert library.asked[2:] == [(-3, 32 * 2**20), (-1, 64 * 2**20), ("trim", 0)]
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(devices.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(devices.ctypes, "CDLL", None)
+    with freed_memory_kept():
+        pass

@@ -3,6 +3,7 @@
 import logging
 import math
 import signal
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -372,3 +373,26 @@ def test_progress_is_logged_where_there_is_no_terminal(tmp_path, monkeypatch, ca
     with caplog.at_level(logging.INFO):
         _train(tmp_path)
     assert "training: iteration 6, 100 % of the budget, loss" in caplog.text
+
+
+@pytest.mark.slow
+def test_compiled_training(tmp_path):
+    """The compiled network has the same weights, names and, up to rounding, the same course."""
+    changes = {"optimizer": "SGD", "max_iterations": 3}  # Adam would enlarge rounding
+    _train(tmp_path / "plain", **changes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        _train(tmp_path / "compiled", compile="default", **changes)
+    found = [load_checkpoint(tmp_path / n / "checkpoints").weights for n in ("plain", "compiled")]
+    assert found[0].keys() == found[1].keys()
+    for name, weight in found[0].items():
+        torch.testing.assert_close(weight, found[1][name], atol=1e-4, rtol=1e-3)
+
+
+def test_network_that_cannot_be_compiled(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise torch._dynamo.exc.InternalTorchDynamoError("no C++ compiler\nfound")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.raises(StageError, match=r"training.compile: .*\(no C\+\+ compiler\); set it to"):
+        _train(tmp_path, compile="default")
