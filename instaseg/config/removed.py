@@ -17,19 +17,18 @@ from instaseg.config.schema import walk_tables
 from instaseg.settings import Table
 
 _OVERLAP = "overlapping instances are not in this release; remove it"
-_CODES = "patch codes are not in this release; remove it"
 _BLOCKS = "results do not depend on blocks; remove it"
 _FINISHED = "finished work is found and skipped by itself; remove it"
 _DATA_INPUT = "crops are drawn from the labels; see [training.sampling]"
 
 REMOVED: dict[str, str] = {
-    "autoencoder": _CODES,
+    "autoencoder": "its decoder is described by [method.code]; remove the table",
     "preprocessing": "images are normalised by [data.normalization]; remove it",
     "testing": "processes are set once, by general.num_workers; remove it",
     "optimizer.optimizer": "its keys stand in [optimizer] itself: optimizer and lr",
     "optimizer.loss": "the loss belongs to the method; remove it",
     "postprocessing.watershed": "results are written as zarr; remove it",
-    "evaluation.prediction": "scores of patches are not in this release; remove it",
+    "evaluation.prediction": "use validation.prediction_only and prediction_metric",
     "general.debug": 'use general.logging = "DEBUG", or --debug_args for a quick pass',
     "general.overwrite": "use --overwrite on the command line",
     "data.validate_on_train": "use --validate_on_train on the command line",
@@ -39,7 +38,7 @@ REMOVED: dict[str, str] = {
     "data.shift_intensity": "use training.augmentation.intensity.shift",
     "data.one_instance_per_channel_gt": _OVERLAP,
     "data.add_partly": "use data.mask_key to say where labels are complete",
-    "training.train_code": _CODES,
+    "training.train_code": 'use method.prediction = "codes" (true) or "patches" (false)',
     "training.oversample_complete": _DATA_INPUT,
     "training.reject_min_masked": "use training.sampling.min_masked",
     "training.probability_hue": "colours are not changed in this release; remove it",
@@ -61,7 +60,7 @@ REMOVED: dict[str, str] = {
     "vote_instances.prob_based_consensus": "use vote",
     "vote_instances.remove_small_comps": "use postprocessing.remove_small_comps",
     "vote_instances.add_suffix": "results are kept apart by their parameters' names; remove it",
-    "evaluation.prediction_only": "use --do without evaluate",
+    "evaluation.prediction_only": "use validation.prediction_only",
     "evaluation.print_f_factor_perc_gt_0_8": "scores at 0.8 are in every summary; remove it",
     "visualize.save_mip": 'use visualize.plane = "projection"',
     "visualize.samples_to_visualize": "use --sample, or visualize.max_samples and visualize.order",

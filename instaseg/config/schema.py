@@ -38,6 +38,9 @@ PER_AXIS_OR_ONE = (
 )
 """Keys with one number for each axis, or a single one for all."""
 
+IN_PLANE = ("method.patch_shape",)
+"""Keys that in volumes may have two numbers, for y and x: they then lie in the plane."""
+
 
 class Config(Table):
     """The whole configuration; stages hand its tables down one by one."""
@@ -106,14 +109,21 @@ def walk_tables(
 
 
 def sweepable(schema: type[Table]) -> dict[str, tuple[type[Table], str]]:
-    """Return the names a sweep may use, each with the class and the key it means."""
+    """Return the names a sweep may use, each with the class and the key it means.
+
+    Keys of ``SWEPT_TABLE`` go by their bare name too; those of tables within tables by all names
+    down to them.
+    """
     names: dict[str, tuple[type[Table], str]] = {}
-    for table in (SWEPT_TABLE, *SWEPT_BY_DOTTED_NAME):
-        cls = table_class(schema.model_fields[table]) if table in schema.model_fields else None
-        prefix = "" if table == SWEPT_TABLE else f"{table}."
-        for key, field in cls.model_fields.items() if cls else ():
+    for path, cls in walk_tables(schema):
+        if path[0] not in (SWEPT_TABLE, *SWEPT_BY_DOTTED_NAME):
+            continue
+        prefixes = [".".join(path)]
+        if path[0] == SWEPT_TABLE:
+            prefixes.append(".".join(path[1:]))
+        for key, field in cls.model_fields.items():
             if table_class(field) is None:
-                names[f"{prefix}{key}"] = (cls, key)  # type: ignore[assignment]  # not None here
+                names |= {f"{prefix}.{key}".lstrip("."): (cls, key) for prefix in prefixes}
     return names
 
 
@@ -159,7 +169,8 @@ def _wrong_axes(tables: Mapping[str, Table], ndim: int) -> Iterator[Disagreement
             continue
         shared = ".".join(place) in PER_AXIS_OR_ONE and len(value) == 1
         per_axis = ".".join(place) in PER_AXIS_OR_ONE or _is_shape(field)
-        if per_axis and not shared and len(value) != ndim:
+        in_plane = ".".join(place) in IN_PLANE and len(value) == 2
+        if per_axis and not shared and not in_plane and len(value) != ndim:
             yield Disagreement(
                 place,
                 f"must have {ndim} numbers, one per axis, because data.ndim = {ndim}; got"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from instaseg.errors import DataError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+# ImageJ's own layout is no BigTIFF; the rest is room for headers.
+_MOST_IMAGEJ_BYTES = (1 << 32) - (1 << 26)
+_COMPRESSION_LEVEL = 6
 # Axis letters of tifffile that have a meaning for us; a sample axis ("S", RGB) is a channel axis.
 _AXES = {"C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x", "T": "t"}
 
@@ -172,3 +176,102 @@ def write_image(path: Path, array: NDArray[Any]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class StackLayout:
+    """What a stack of pages is, for :func:`write_stack`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Extent per axis; the last two are the pages'.
+    dtype : dtype
+        uint8, uint16 or uint32.
+    axes : str
+        One letter per axis, in the order ``ZCYX``; ``Z`` and ``C`` may be missing.
+    resolution : tuple of float
+        Size of a voxel per spatial axis.
+    unit : str
+        Unit of `resolution`, for example ``um``.
+    note : str
+        Kept in the file; :func:`stack_note` reads it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    resolution: tuple[float, ...]
+    unit: str
+    note: str
+
+
+def write_stack(path: Path, pages: Iterable[NDArray[Any]], layout: StackLayout) -> None:
+    """Write a TIFF that ImageJ shows as a stack, page by page, compressed by zlib.
+
+    It has ImageJ's own metadata where that can hold it: integers of at most 16 bits and less than
+    4 GiB; else those of OME (as BigTIFF from 4 GiB on), which Fiji and others read.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it appears when it is complete. Its folder is made.
+    pages : iterable of ndarray, (y, x)
+        In the order of the leading axes; of the layout's dtype.
+    layout : StackLayout
+        What they are.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    size = int(np.prod(layout.shape)) * layout.dtype.itemsize
+    own = layout.dtype.itemsize <= 2 and size < _MOST_IMAGEJ_BYTES
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        tifffile.imwrite(
+            partial,
+            iter(pages),
+            shape=layout.shape,
+            dtype=layout.dtype,
+            imagej=own,
+            ome=not own,
+            bigtiff=size >= _MOST_IMAGEJ_BYTES,
+            photometric="minisblack",
+            compression="zlib",
+            compressionargs={"level": _COMPRESSION_LEVEL},
+            resolution=(1 / layout.resolution[-1], 1 / layout.resolution[-2]),
+            metadata=_imagej_metadata(layout) if own else _ome_metadata(layout),
+            software=layout.note,
+        )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _imagej_metadata(layout: StackLayout) -> dict[str, Any]:
+    metadata = {"axes": layout.axes, "unit": layout.unit, "mode": "grayscale"}
+    if len(layout.resolution) == 3:
+        metadata["spacing"] = layout.resolution[0]  # type: ignore[assignment]
+    return metadata
+
+
+def _ome_metadata(layout: StackLayout) -> dict[str, Any]:
+    unit = {"um": "µm", "micron": "µm", "voxel": "pixel"}.get(layout.unit, layout.unit)
+    metadata: dict[str, Any] = {"axes": layout.axes}
+    for axis, size in zip("XYZ", reversed(layout.resolution), strict=False):
+        metadata[f"PhysicalSize{axis}"] = size
+        metadata[f"PhysicalSize{axis}Unit"] = unit
+    return metadata
+
+
+def stack_note(path: Path) -> str | None:
+    """Return the note :func:`write_stack` kept in a file; None where there is none or no file."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            tag = file.pages.first.tags.get("Software")
+    except (OSError, tifffile.TiffFileError):
+        return None
+    return None if tag is None else str(tag.value)

@@ -94,6 +94,8 @@ def report_html(page: Page) -> str:
         A complete document.
     """
     heading = escape(page.title)
+    places = {picture.caption: f"overlay-{n}" for n, picture in enumerate(page.overlays, 1)}
+    overlays = [_figure(picture, places[picture.caption]) for picture in page.overlays]
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -103,7 +105,7 @@ def report_html(page: Page) -> str:
         f"<h1>{heading}</h1>",
         *(f"<p>{escape(line)}</p>" for line in page.summary),
         *_section("Scores", [*_table(page.scores, "scores"), *map(_figure, page.curves)]),
-        *_section("Samples", [*_table(page.samples, "samples"), *map(_figure, page.overlays)]),
+        *_section("Samples", [*_table(page.samples, "samples", places), *overlays]),
         *_section("Files", [_list({name: _link(path) for name, path in page.links.items()})]),
         *_section(
             "Where this came from",
@@ -120,18 +122,26 @@ def _section(title: str, content: Sequence[str]) -> list[str]:
     return [f"<h2>{escape(title)}</h2>", *filled] if filled else []
 
 
-def _table(rows: Sequence[Mapping[str, Cell]], kind: str) -> list[str]:
-    """Return a table with one column for every key of the rows."""
+def _table(
+    rows: Sequence[Mapping[str, Cell]], kind: str, places: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return a table with one column for every key of the rows; cells link to their `places`."""
     if not rows:
         return []
     columns = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = (
-        "<tr>" + "".join(f"<td>{_cell(row.get(name, ''))}</td>" for name in columns) + "</tr>"
+        "<tr>" + "".join(_data_cell(row.get(name, ""), places or {}) for name in columns) + "</tr>"
         for row in rows
     )
     table = f'<table class="{kind}"><tr>{head}</tr>'
     return [f'<div class="table">{table}', *body, "</table></div>"]
+
+
+def _data_cell(value: Cell, places: Mapping[str, str]) -> str:
+    """Return a cell of a table, a link where its text has a place on the page."""
+    text, place = _cell(value), places.get(str(value))
+    return f"<td>{text}</td>" if place is None else f'<td><a href="#{place}">{text}</a></td>'
 
 
 def _cell(value: Cell) -> str:
@@ -139,11 +149,12 @@ def _cell(value: Cell) -> str:
     return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
 
 
-def _figure(picture: Picture) -> str:
-    """Return a picture with its caption."""
+def _figure(picture: Picture, place: str = "") -> str:
+    """Return a picture with its caption; `place` names it for links."""
     path, caption = escape(picture.path, quote=True), escape(picture.caption)
     image = f'<a href="{path}"><img src="{path}" alt="{caption}" loading="lazy"></a>'
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+    name = f' id="{place}"' if place else ""
+    return f"<figure{name}>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _link(path: str) -> str:

@@ -1,12 +1,17 @@
-"""One picture per sample: the image, both sides' outlines, and the errors by kind."""
+"""One picture per sample: the image, both sides' outlines, and the errors by kind.
+
+Where instances overlap, or their projections do, there is a panel more that shows every predicted
+instance in a colour of its own: there colours mix, and both outlines run on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -17,6 +22,7 @@ from instaseg.metrics.kinds import Errors, Kind
 from instaseg.metrics.overlaps import Instances, find_instances
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import (
+    BLUE,
     GREEN,
     ORANGE,
     PINK,
@@ -36,9 +42,14 @@ KIND_COLOURS: dict[Kind, str] = {
 }
 """Colour of every kind of instance, in the order of the legend."""
 
+INSTANCE_COLOURS = (ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PINK)
+"""Colours of single instances; instances whose boxes touch get different ones if there are enough.
+"""
+
 _TRUTH = "#FFFFFF"
 _PREDICTION = ORANGE
 _FILL = 0.35
+_FILL_CROSSING = 0.75
 _PANEL_INCHES = 4.6
 _HEADER_INCHES = 0.75
 
@@ -70,8 +81,8 @@ def overlay_figure(
     -------
     Figure
     """
-    picture = displayed(raw, settings)
-    figure, panels = _panels(picture, 3, title)
+    crossing = _overlapping(errors.truth, settings) or _overlapping(errors.prediction, settings)
+    figure, panels = _panels(displayed(raw, settings), 4 if crossing else 3, title)
     truth = instance_outlines(errors.truth, settings)
     prediction = instance_outlines(errors.prediction, settings)
     _draw(panels[1], _flat(truth), _TRUTH, settings, style="solid")
@@ -89,6 +100,8 @@ def overlay_figure(
         panels[2],
         [(f"{kind}, {errors.count(kind)}", colour, "-") for kind, colour in KIND_COLOURS.items()],
     )
+    if crossing:
+        _draw_single(panels[3], errors.prediction, prediction, settings)
     return figure
 
 
@@ -112,12 +125,15 @@ def prediction_figure(
     -------
     Figure
     """
-    figure, panels = _panels(displayed(raw, settings), 2, title)
     found = find_instances(instances, ndim=raw.ndim - 1, name="instances")
+    crossing = _overlapping(found, settings)
+    figure, panels = _panels(displayed(raw, settings), 3 if crossing else 2, title)
     outlines = instance_outlines(found, settings)
     _draw(panels[1], _flat(outlines), _PREDICTION, settings, style="solid")
     panels[0].set_title("image", fontsize=9)
     _legend(panels[1], [(f"prediction, {len(found)}", _PREDICTION, "-")])
+    if crossing:
+        _draw_single(panels[2], found, outlines, settings)
     return figure
 
 
@@ -172,33 +188,103 @@ def instance_outlines(instances: Instances, settings: VisualizeSettings) -> list
         For each instance its closed lines as x, y in voxels; none where it is not in the plane.
     """
     outlines: list[list[Line]] = [[] for _ in range(len(instances))]
-    for channel in instances.channels:
-        plane_of = channel
-        if channel.ndim == 3 and settings.plane == "middle":
-            plane_of = channel[channel.shape[0] // 2]
-        for number, box in enumerate(find_objects(plane_of)):
-            if box is not None:
-                outlines[number] = _trace(plane_of[box] == number + 1, box[-2:])
+    for number, mask, box in _masks(instances, settings):
+        origin = np.array([side.start for side in box]) - 1
+        lines = _find_contours(np.pad(mask, 1).astype(float), 0.5)
+        outlines[number] = [(line + origin)[:, ::-1] for line in lines]
     return outlines
 
 
-def _trace(mask: NDArray[np.bool_], box: Sequence[slice]) -> list[Line]:
-    """Return the outlines of one instance, given inside its box."""
-    plane = mask.any(axis=0) if mask.ndim == 3 else mask
-    origin = np.array([side.start for side in box]) - 1
-    lines = _find_contours(np.pad(plane, 1).astype(float), 0.5)
-    return [(line + origin)[:, ::-1] for line in lines]
+def _masks(
+    instances: Instances, settings: VisualizeSettings
+) -> Iterator[tuple[int, NDArray[np.bool_], tuple[slice, slice]]]:
+    """Yield number, mask ``(y, x)`` inside its box, and box of what the plane shows of each."""
+    for channel in instances.channels:
+        shown = channel
+        if channel.ndim == 3 and settings.plane == "middle":
+            shown = channel[channel.shape[0] // 2]
+        for number, box in enumerate(find_objects(shown)):
+            if box is not None:
+                mask = shown[box] == number + 1
+                yield number, mask.any(axis=0) if mask.ndim == 3 else mask, box[-2:]
+
+
+def _overlapping(instances: Instances, settings: VisualizeSettings) -> bool:
+    """Return whether several instances lie on one pixel of the picture."""
+    if len(instances.channels) == 1 and (
+        instances.channels.ndim == 3 or settings.plane != "projection"
+    ):
+        return False
+    depth = np.zeros(instances.shape[-2:], np.int32)
+    for _, mask, box in _masks(instances, settings):
+        depth[box] += mask
+    return bool((depth > 1).any())
+
+
+def instance_colours(instances: Instances, settings: VisualizeSettings) -> list[str]:
+    """Return a colour for every instance, other than those of instances whose boxes touch its.
+
+    Parameters
+    ----------
+    instances : Instances
+        2-D or 3-D.
+    settings : VisualizeSettings
+        Which plane is shown.
+
+    Returns
+    -------
+    list of str
+        Of :data:`INSTANCE_COLOURS`, where they suffice without two neighbours of one colour.
+    """
+    count = len(INSTANCE_COLOURS)
+    chosen = [number % count for number in range(len(instances))]
+    found = [(number, box) for number, _, box in _masks(instances, settings)]
+    if not found:
+        return [INSTANCE_COLOURS[number] for number in chosen]
+    numbers = np.array([number for number, _ in found])
+    starts = np.array([[side.start for side in box] for _, box in found])
+    stops = np.array([[side.stop for side in box] for _, box in found])
+    for i, number in enumerate(numbers.tolist()):
+        near = ((starts[:i] <= stops[i]) & (stops[:i] >= starts[i])).all(axis=1)
+        taken = {chosen[other] for other in numbers[:i][near].tolist()}
+        free = [(number + step) % count for step in range(count)]
+        chosen[number] = next((c for c in free if c not in taken), number % count)
+    return [INSTANCE_COLOURS[number] for number in chosen]
+
+
+def _draw_single(
+    axes: Any, instances: Instances, outlines: list[list[Line]], settings: VisualizeSettings
+) -> None:
+    """Fill and outline every instance in a colour of its own; colours mix where they overlap."""
+    colours = instance_colours(instances, settings)
+    total = np.zeros((*instances.shape[-2:], 3))
+    depth = np.zeros(instances.shape[-2:])
+    for number, mask, box in _masks(instances, settings):
+        total[box] += mask[..., np.newaxis] * to_rgb(colours[number])
+        depth[box] += mask
+    mixed = np.divide(total, depth[..., np.newaxis], where=depth[..., np.newaxis] > 0, out=total)
+    # where instances cross, more of the image is covered, so that the crossing stands out
+    covered = np.where(depth > 1, _FILL_CROSSING, _FILL) * (depth > 0)
+    axes.imshow(np.dstack([mixed, covered]), interpolation="nearest")
+    for number, lines in enumerate(outlines):
+        _draw(axes, lines, colours[number], settings, style="solid")
+    shared = int((depth > 1).sum())
+    axes.set_title(f"every prediction in a colour, {shared} pixels shared", fontsize=9)
 
 
 def _panels(picture: NDArray[Any], count: int, title: str) -> tuple[Figure, list[Any]]:
-    """Return a figure with `count` panels that all show the picture."""
+    """Return a figure with `count` panels that all show the picture, four of them in two rows."""
     height, width = picture.shape[:2]
+    rows = 2 if count == 4 else 1
+    columns = count // rows
     # wide or tall images get smaller panels, so that every figure has about the same area
     scale = _PANEL_INCHES / max(height, width, 1)
-    figure = new_figure(count * max(width * scale, 2.0), max(height * scale, 1.0) + _HEADER_INCHES)
+    figure = new_figure(
+        columns * max(width * scale, 2.0), rows * (max(height * scale, 1.0) + _HEADER_INCHES)
+    )
     if title:
         figure.suptitle(title, fontsize=10)
-    panels = list(figure.subplots(1, count))
+    panels = list(figure.subplots(rows, columns).flat)
     for axes in panels:
         axes.imshow(picture, interpolation="nearest")
         axes.set_axis_off()

@@ -6,10 +6,12 @@
       config.toml  provenance.toml  run.log
       setup/                                     code of the setup, as it was
       network/                                   what mknet wrote
+      autoencoder/{checkpoints,logs}/            what train_autoencoder wrote
       train/{checkpoints,snapshots,logs}/
       <dataset>/predicted/<checkpoint>/<sample>.zarr
       <dataset>/instances/<checkpoint>/<parameters>/<sample>.zarr
       <dataset>/evaluated/<checkpoint>/<parameters>/<sample>.toml, summary.csv
+      <dataset>/export/<sample>.tif
       report/index.html
 
 ``<dataset>`` is ``val`` or ``test``, or ``val_on_train``, ``test_on_train`` where the training data
@@ -68,6 +70,11 @@ class Experiment:
         return self.folder / "train"
 
     @property
+    def autoencoder_folder(self) -> Path:
+        """What `train_autoencoder` wrote: ``checkpoints/`` and ``logs/``."""
+        return self.folder / "autoencoder"
+
+    @property
     def checkpoints(self) -> Path:
         """Checkpoints of the training."""
         return self.train_folder / "checkpoints"
@@ -97,6 +104,10 @@ class Experiment:
     def evaluated(self, dataset: str, checkpoint: int, parameters: str) -> Path:
         """Return the folder of scores of one checkpoint and parameter set."""
         return self.folder / dataset / "evaluated" / str(checkpoint) / parameters
+
+    def exported(self, dataset: str, sample: str) -> Path:
+        """Return the TIFF of one sample's instances."""
+        return self.folder / dataset / "export" / f"{sample}.tif"
 
     def baseline(self, dataset: str, name: str) -> Path:
         """Return the folder of scores of a baseline on the same samples."""

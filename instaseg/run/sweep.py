@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,26 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
+from instaseg.errors import ConfigError
 from instaseg.metrics.config import EvaluationSettings
 from instaseg.postprocess.config import PostprocessingSettings
-from instaseg.run.config import ValidationSettings
+from instaseg.run.config import LABELLING, SWEPT_TABLES, ValidationSettings, dotted
 from instaseg.settings import Table
 
-LABELLING = "vote_instances"
-SWEPT_TABLES = (LABELLING, "postprocessing", "evaluation")
+__all__ = [
+    "LABELLING",
+    "SWEPT_TABLES",
+    "ParameterSet",
+    "best_row",
+    "combinations",
+    "dotted",
+    "parameter_set",
+    "set_name",
+]
+LONGEST_NAME = 200
+"""Characters of a folder's name; file systems take 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class ParameterSet:
 def set_name(values: Mapping[str, Any]) -> str:
     """Return the folder name of a set of values, ``configured`` for none.
 
+    A name that is too long for a folder ends in a digest of all of it.
+
     Examples
     --------
     >>> set_name({"vote_instances.th": [1.5, 2]}), set_name({"vote_instances.th": [1, 5, 2]})
@@ -59,7 +75,11 @@ def set_name(values: Mapping[str, Any]) -> str:
     if not values:
         return "configured"
     short = {key.removeprefix(f"{LABELLING}."): value for key, value in values.items()}
-    return ",".join(f"{quote(key)}={_text(value)}" for key, value in short.items())
+    name = ",".join(f"{quote(key)}={_text(value)}" for key, value in short.items())
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name[: LONGEST_NAME - 17]}~{digest}"
 
 
 def _text(value: Any) -> str:
@@ -86,26 +106,47 @@ def combinations(settings: ValidationSettings) -> list[dict[str, Any]]:
     ]
 
 
-def dotted(name: str) -> str:
-    """Return ``table.key`` for a name of a sweep; a bare key belongs to ``vote_instances``."""
-    return name if "." in name else f"{LABELLING}.{name}"
-
-
 def parameter_set(tables: Mapping[str, Table], values: Mapping[str, Any]) -> ParameterSet:
-    """Return `tables` (by the names in ``SWEPT_TABLES``) with `values` put in and validated."""
-    changed = {
-        table: type(settings).model_validate(
-            settings.model_dump()
-            | {key.partition(".")[2]: v for key, v in values.items() if key.startswith(f"{table}.")}
-        )
-        for table, settings in tables.items()
-    }
+    """Return `tables` (by the names in ``SWEPT_TABLES``) with `values` put in and validated.
+
+    Raises
+    ------
+    ConfigError
+        If the values do not go together, such as two keys of one table that exclude each other.
+    """
+    dumped = {table: settings.model_dump() for table, settings in tables.items()}
+    for name, value in values.items():
+        *parents, key = name.split(".")
+        inner: Any = dumped
+        for parent in parents:
+            inner = inner[parent]
+        inner[key] = value
+    changed = {}
+    for table, settings in tables.items():
+        try:
+            changed[table] = type(settings).model_validate(dumped[table])
+        except ValidationError as error:
+            raise ConfigError(
+                f"[validation] parameters {set_name(values)}: expected values that go together in"
+                f" [{table}]; {_reason(error)}"
+            ) from error
     return ParameterSet(
         dict(values),
         changed[LABELLING],
         cast(PostprocessingSettings, changed["postprocessing"]),
         cast(EvaluationSettings, changed["evaluation"]),
     )
+
+
+def _reason(error: ValidationError) -> str:
+    """Return what a table says about its values."""
+    parts = []
+    for detail in error.errors(include_url=False):
+        place = ".".join(str(part) for part in detail["loc"])
+        own = detail.get("ctx", {}).get("error")
+        text = f"{own or detail['msg']}"
+        parts.append(f"{place}: {text}" if place else text)
+    return "; ".join(parts)
 
 
 def best_row(

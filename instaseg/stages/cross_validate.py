@@ -1,49 +1,52 @@
-"""``--do cross_validate``: parameters chosen on one half of the data score the other half."""
+"""``--do cross_validate``: each fold is scored with what was chosen on the others."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping, Sequence
 
-from instaseg.stages.context import Context, Role
+from instaseg.stages.context import Context
+from instaseg.stages.folds import find_folds
 from instaseg.stages.tables import text_table, write_table
 from instaseg.stages.validate_checkpoints import chosen_checkpoints
-from instaseg.stages.validation import Row, best, score_table
+from instaseg.stages.validation import Job, Row, best, score_samples, score_table
 
 
 def run(context: Context) -> str:
-    """Score everything on both halves; report each half with the choice of the other."""
-    metric = context.config.evaluation.metric
-    first, second = (
-        cast(Role, folder.removesuffix("_data")) for folder in context.config.data.cross_val_folders
-    )
-    checkpoints = chosen_checkpoints(context)
-    tables = {
-        role: score_table(context, context.dataset(role), checkpoints) for role in (first, second)
-    }
-    rows = [
-        _other_half(context, tables, chosen_on=first, scored_on=second),
-        _other_half(context, tables, chosen_on=second, scored_on=first),
-    ]
+    """Score everything on all folds; report each with the choice of the others, and the mean."""
+    folds, checkpoints = find_folds(context), chosen_checkpoints(context)
+    jobs = {fold.name: score_samples(context, fold.dataset, checkpoints) for fold in folds}
+    rows = [_left_out(context, jobs, fold.name) for fold in folds]
     file = context.experiment.folder / "cross_validation.csv"
     write_table(file, rows)
-    mean = sum(row[metric] for row in rows) / 2
-    return f"cross validation ({file}):\n{text_table(rows)}\nmean {metric}: {mean:.3f}"
-
-
-def _other_half(
-    context: Context, tables: dict[Role, list[Row]], *, chosen_on: Role, scored_on: Role
-) -> Row:
     metric = context.config.evaluation.metric
-    chosen = best(context, tables[chosen_on])
+    values = [row[metric] for row in rows]
+    shown = ("chosen on", "scored on", "samples", "checkpoint", "parameters", metric)
+    return "\n".join(
+        [
+            f"cross validation ({file}):",
+            text_table([{name: row[name] for name in shown} for row in rows]),
+            f"mean {metric}: {_mean(values):.3f}",
+        ]
+    )
+
+
+def _left_out(context: Context, jobs: Mapping[str, Sequence[Job]], scored_on: str) -> Row:
+    """Return the scores of one fold with the checkpoint and parameters best on all others."""
+    others = [name for name in jobs if name != scored_on]
+    rows = score_table(context, [job for name in others for job in jobs[name]])
+    chosen = best(rows, context.config.evaluation.metric)
     same = next(
         row
-        for row in tables[scored_on]
+        for row in score_table(context, jobs[scored_on])
         if (row["checkpoint"], row["parameters"]) == (chosen["checkpoint"], chosen["parameters"])
     )
     return {
-        "chosen on": chosen_on,
+        "chosen on": "+".join(others),
         "scored on": scored_on,
-        "checkpoint": chosen["checkpoint"],
-        "parameters": chosen["parameters"],
-        metric: same[metric],
+        "samples": len({job.sample.name for job in jobs[scored_on]}),
+        **{name: value for name, value in same.items() if name != "values"},
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

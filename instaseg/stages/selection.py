@@ -122,7 +122,7 @@ def last_checkpoint(context: Context) -> int:
 
 def read_verdicts(context: Context) -> dict[int, dict[str, Any]]:
     """Return the verdict for each checkpoint that is still the one that was validated."""
-    metric = context.config.evaluation.metric
+    metric = choosing_metric(context)
     stored = _stored(best_file(context), metric)
     current = {
         n: verdict for n, verdict in stored.items() if verdict["digest"] == digest(context, n)
@@ -135,6 +135,14 @@ def read_verdicts(context: Context) -> dict[int, dict[str, Any]]:
             len(stored),
         )
     return current
+
+
+def choosing_metric(context: Context) -> str:
+    """Return the score by which validation chooses a checkpoint."""
+    validation = context.config.validation
+    if validation.prediction_only:
+        return validation.prediction_metric
+    return context.config.evaluation.metric
 
 
 def best_file(context: Context) -> Path:
@@ -187,7 +195,7 @@ def write_verdicts(context: Context, best_rows: Mapping[int, Mapping[str, Any]])
     best_rows : mapping
         For each checkpoint, its best row: ``values`` and a score by the configured metric.
     """
-    metric = context.config.evaluation.metric
+    metric = choosing_metric(context)
     sign = 1 if direction(metric) == "higher" else -1
     verdicts = read_verdicts(context)
     for number, row in best_rows.items():

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from instaseg.errors import CheckpointError
 from instaseg.metrics.config import direction
 from instaseg.stages.context import Context
-from instaseg.stages.selection import best_file, last_checkpoint, write_verdicts
+from instaseg.stages.quality import quality_table
+from instaseg.stages.selection import best_file, choosing_metric, last_checkpoint, write_verdicts
 from instaseg.stages.tables import text_table, write_table
-from instaseg.stages.validation import Row, best, score_table
+from instaseg.stages.validation import Row, best, score_samples, score_table
 from instaseg.training.checkpoints import list_checkpoints
+
+FOREGROUND, COUNTS = "foreground.IoU", "count.accuracy"
 
 
 def run(context: Context) -> str:
@@ -43,28 +46,33 @@ def chosen_checkpoints(context: Context) -> list[int]:
 def validate(context: Context, checkpoints: Sequence[int]) -> str:
     """Score checkpoints, write the table and the verdict, and return them for the user."""
     dataset = context.dataset("val")
-    rows = score_table(context, dataset, checkpoints)
+    metric = choosing_metric(context)
+    if context.config.validation.prediction_only:
+        rows = quality_table(context, dataset, checkpoints)
+        what = "predictions, no instances"
+    else:
+        rows = score_table(context, score_samples(context, dataset, checkpoints))
+        what = "instances"
     plain = [{name: value for name, value in row.items() if name != "values"} for row in rows]
     write_table(context.experiment.validation_results(dataset.name), plain)
-    of_each = {c: best(context, [r for r in rows if r["checkpoint"] == c]) for c in checkpoints}
+    of_each = {c: best([r for r in rows if r["checkpoint"] == c], metric) for c in checkpoints}
     write_verdicts(context, of_each)
-    chosen = best(context, rows)
+    chosen = best(rows, metric)
     return "\n".join(
         [
-            f"validation on {len(dataset.samples)} samples of {dataset.name}:",
-            text_table(_shown(context, rows)),
+            f"validation on {len(dataset.samples)} samples of {dataset.name} ({what}):",
+            text_table(_shown(rows, metric)),
             f"best: checkpoint {chosen['checkpoint']}, parameters {chosen['parameters']}"
             f" ({best_file(context)})",
         ]
     )
 
 
-def _shown(context: Context, rows: Sequence[Row]) -> list[Row]:
+def _shown(rows: Sequence[Row], metric: str) -> list[Row]:
     """Return the columns a terminal has room for, the best 20 rows first."""
-    metric = context.config.evaluation.metric
     higher = direction(metric) == "higher"
     first = sorted(rows, key=lambda row: row[metric], reverse=higher)[:20]
+    beside = [n for n in (FOREGROUND, COUNTS) if n in rows[0] and n != metric]
     return [
-        {"checkpoint": r["checkpoint"], "parameters": r["parameters"], metric: r[metric]}
-        for r in first
+        {name: r[name] for name in ("checkpoint", "parameters", metric, *beside)} for r in first
     ]

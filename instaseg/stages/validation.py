@@ -16,6 +16,7 @@ from instaseg.metrics.summary import average_scores, value_of
 from instaseg.run.fingerprint import fingerprint
 from instaseg.run.sweep import ParameterSet, best_row, combinations
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.decoding import assembly_device, checkpoint_decoder
 from instaseg.stages.predicting import predict_missing, prediction_fingerprint
 from instaseg.stages.scoring import ValidationTask, read_scores, validate_sample
 
@@ -25,7 +26,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One checkpoint, parameter set and sample, and where its scores belong."""
 
     checkpoint: int
@@ -36,8 +37,8 @@ class _Job:
     fingerprint: str
 
 
-def score_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]) -> list[Row]:
-    """Return one row of average scores per checkpoint and parameter set; works out what is missing.
+def score_samples(context: Context, dataset: Dataset, checkpoints: Sequence[int]) -> list[Job]:
+    """Score every sample with every checkpoint and parameter set; works out what is missing.
 
     Parameters
     ----------
@@ -50,27 +51,43 @@ def score_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]) 
 
     Returns
     -------
-    list of dict
-        ``checkpoint``, ``parameters`` (name), ``values``, and every score by dotted name; by
-        checkpoint, then in the order of the sweep.
+    list of Job
+        What was scored, for :func:`score_table`.
     """
     require_labels(dataset)
     all_sets = (context.parameters(values) for values in combinations(context.config.validation))
     # A value that the command line fixes makes sets equal that differ in it alone.
     sets = list({parameters.name: parameters for parameters in all_sets}.values())
-    jobs: list[_Job] = []
-    for checkpoint in checkpoints:
-        jobs += [
-            _job(context, dataset, checkpoint, parameters, sample)
-            for sample in dataset.samples
-            for parameters in sets
-        ]
-    _work_out(context, dataset, jobs)
-    return [
-        _row(context, [j for j in jobs if j.checkpoint == checkpoint and j.parameters is chosen])
+    jobs = [
+        _job(context, dataset, checkpoint, parameters, sample)
         for checkpoint in checkpoints
-        for chosen in sets
+        for sample in dataset.samples
+        for parameters in sets
     ]
+    _work_out(context, dataset, jobs)
+    return jobs
+
+
+def score_table(context: Context, jobs: Sequence[Job]) -> list[Row]:
+    """Return one row of average scores per checkpoint and parameter set.
+
+    Parameters
+    ----------
+    context : Context
+        Says which scores, and how they are averaged.
+    jobs : sequence of Job
+        From :func:`score_samples`, of one data set or of several.
+
+    Returns
+    -------
+    list of dict
+        ``checkpoint``, ``parameters`` (name), ``values``, and every score by dotted name; in the
+        order in which checkpoints and sets occur, checkpoints outermost.
+    """
+    groups: dict[tuple[int, str], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.checkpoint, job.parameters.name), []).append(job)
+    return [_row(context, of_one) for of_one in groups.values()]
 
 
 def require_labels(dataset: Dataset) -> None:
@@ -95,10 +112,10 @@ def _job(
     checkpoint: int,
     parameters: ParameterSet,
     sample: Sample,
-) -> _Job:
+) -> Job:
     folder = context.experiment.evaluated(dataset.name, checkpoint, parameters.name)
     tables = (parameters.labelling, parameters.postprocessing, parameters.evaluation)
-    return _Job(
+    return Job(
         checkpoint=checkpoint,
         parameters=parameters,
         sample=sample,
@@ -110,7 +127,7 @@ def _job(
     )
 
 
-def _work_out(context: Context, dataset: Dataset, jobs: Sequence[_Job]) -> None:
+def _work_out(context: Context, dataset: Dataset, jobs: Sequence[Job]) -> None:
     """Score what has no current scores: one task per prediction, so that sets share its work."""
     overwrite = context.options.existing == "overwrite"
     missing = [j for j in jobs if overwrite or read_scores(j.output, j.fingerprint) is None]
@@ -120,7 +137,7 @@ def _work_out(context: Context, dataset: Dataset, jobs: Sequence[_Job]) -> None:
         names = {job.sample.name for job in missing if job.checkpoint == checkpoint}
         samples = tuple(sample for sample in dataset.samples if sample.name in names)
         predict_missing(context, Dataset(dataset.name, samples), checkpoint)
-    by_prediction: dict[Path, list[_Job]] = {}
+    by_prediction: dict[Path, list[Job]] = {}
     for job in missing:
         by_prediction.setdefault(job.prediction, []).append(job)
     tasks = [
@@ -131,13 +148,15 @@ def _work_out(context: Context, dataset: Dataset, jobs: Sequence[_Job]) -> None:
             sets=tuple(job.parameters for job in group),
             outputs=tuple(job.output for job in group),
             fingerprints=tuple(job.fingerprint for job in group),
+            decode=checkpoint_decoder(context, group[0].checkpoint),
+            device=assembly_device(context),
         )
         for prediction, group in by_prediction.items()
     ]
     run_tasks(validate_sample, tasks, workers=context.workers, description="validate")
 
 
-def _row(context: Context, jobs: Sequence[_Job]) -> Row:
+def _row(context: Context, jobs: Sequence[Job]) -> Row:
     settings = context.config.evaluation
     scores = [stored for job in jobs if (stored := read_scores(job.output, job.fingerprint))]
     average = average_scores(scores, settings.average)
@@ -150,7 +169,6 @@ def _row(context: Context, jobs: Sequence[_Job]) -> Row:
     }
 
 
-def best(context: Context, rows: Sequence[Row]) -> Row:
-    """Return the best row by the configured metric; ties as in :func:`best_row`."""
-    metric = context.config.evaluation.metric
+def best(rows: Sequence[Row], metric: str) -> Row:
+    """Return the best row by a score; ties as in :func:`best_row`."""
     return dict(best_row(rows, metric, better=direction(metric)))

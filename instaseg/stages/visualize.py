@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample, read_whole
-from instaseg.io.text import write_text
+from instaseg.io.text import to_toml, write_text
 from instaseg.metrics.kinds import find_errors
 from instaseg.metrics.summary import average_scores, worst_samples
 from instaseg.progress import progress
@@ -23,11 +23,13 @@ from instaseg.stages.evaluate import (
     baseline_scores,
     finished_key,
     method_scores,
+    method_task,
+    method_tasks,
     score_row,
     with_labels,
 )
 from instaseg.stages.postprocess import instances_path, require_instances
-from instaseg.stages.scoring import Scores
+from instaseg.stages.scoring import EvaluationTask, Scores, read_scores
 from instaseg.stages.selection import Selection, best_file, select
 from instaseg.training.logs import read_log
 
@@ -38,16 +40,35 @@ BASELINE = "otsu + components"
 
 
 def run(context: Context) -> str:
-    """Draw losses, scores and one overlay per sample; write the page that shows them."""
+    """Draw losses, scores and one overlay per sample; write the page that shows them.
+
+    With ``--sample`` only these are drawn; the page shows them beside what was drawn before.
+    """
     dataset, selection = context.dataset("test"), select(context)
     require_instances(context, dataset, selection)
     scored = with_labels(dataset)
     scores = method_scores(context, scored, selection) if scored.samples else {}
-    methods = {f"checkpoint {selection.checkpoint}": scores} if scores else {}
     settings = selection.parameters.evaluation
     if scores and settings.baseline != "none":
-        methods[BASELINE] = baseline_scores(context, scored, settings)
-    page = Page(
+        baseline_scores(context, scored, settings)
+    _draw(context, dataset, selection, scores)
+    everything = context.with_all_samples().dataset("test") if context.options.samples else dataset
+    page = _page(context, everything, selection)
+    file = context.experiment.report_folder / "index.html"
+    write_text(file, report_html(page))
+    return f"report: {file}"
+
+
+def _page(context: Context, dataset: Dataset, selection: Selection) -> Page:
+    """Return the page of all samples of `dataset` that were scored or drawn."""
+    labelled = Dataset(dataset.name, tuple(s for s in dataset.samples if s.labels is not None))
+    settings = selection.parameters.evaluation
+    scores = finished_scores(method_tasks(context, labelled, selection))
+    methods = {f"checkpoint {selection.checkpoint}": scores} if scores else {}
+    if scores and settings.baseline != "none":
+        those = Dataset(labelled.name, tuple(s for s in labelled.samples if s.name in scores))
+        methods[BASELINE] = baseline_scores(context, those, settings)
+    return Page(
         title=context.experiment.folder.name,
         summary=(
             f"Checkpoint {selection.checkpoint}, parameters {selection.parameters.name},"
@@ -60,9 +81,12 @@ def run(context: Context) -> str:
         links=_links(context),
         provenance=_provenance(context.experiment.provenance_file),
     )
-    file = context.experiment.report_folder / "index.html"
-    write_text(file, report_html(page))
-    return f"report: {file}"
+
+
+def finished_scores(tasks: Sequence[EvaluationTask]) -> dict[str, Scores]:
+    """Return the scores that are there and current, by sample; works out nothing."""
+    found = {task.sample.name: read_scores(task.output, task.fingerprint) for task in tasks}
+    return {name: scores for name, scores in found.items() if scores is not None}
 
 
 def _save(context: Context, figure: Figure, name: str, caption: str) -> Picture:
@@ -89,27 +113,67 @@ def _curves(
     return pictures
 
 
+def _draw(
+    context: Context, dataset: Dataset, selection: Selection, scores: Mapping[str, Scores]
+) -> None:
+    """Draw the samples ``[visualize]`` asks for, and note what each picture was made from."""
+    drawn = _drawn(context) if context.options.samples else {}
+    most = context.config.visualize.max_samples
+    chosen = _in_order(context, dataset, selection, scores)[:most]
+    for sample in progress(chosen, "overlays"):
+        figure = _overlay(context, dataset, sample, selection)
+        save_figure(figure, _overlay_file(context, sample.name), dpi=context.config.visualize.dpi)
+        drawn[sample.name] = _made_from(context, dataset, sample, selection)
+    write_text(_drawn_file(context), to_toml({"drawn": drawn}))
+
+
 def _overlays(
     context: Context, dataset: Dataset, selection: Selection, scores: Mapping[str, Scores]
 ) -> list[Picture]:
-    """Draw the samples ``[visualize]`` asks for."""
-    settings = context.config.visualize
-    metric = selection.parameters.evaluation.metric
+    """Return the pictures that show the present instances, in the order of ``[visualize]``."""
+    drawn = _drawn(context)
+    return [
+        Picture(f"overlays/{sample.name}.png", sample.name)
+        for sample in _in_order(context, dataset, selection, scores)
+        if drawn.get(sample.name) == _made_from(context, dataset, sample, selection)
+        and _overlay_file(context, sample.name).exists()
+    ]
+
+
+def _in_order(
+    context: Context, dataset: Dataset, selection: Selection, scores: Mapping[str, Scores]
+) -> list[Sample]:
+    """Return the samples in the order in which they are shown."""
     names = [sample.name for sample in dataset.samples]
-    if settings.order == "worst_first":
+    if context.config.visualize.order == "worst_first":
+        metric = selection.parameters.evaluation.metric
         worst = [name for name, _ in worst_samples(scores, metric, len(scores))]
         names = [*worst, *(name for name in names if name not in scores)]
     by_name = {sample.name: sample for sample in dataset.samples}
-    chosen = [by_name[name] for name in names[: settings.max_samples]]
-    return [
-        _save(
-            context,
-            _overlay(context, dataset, sample, selection),
-            f"overlays/{sample.name}.png",
-            sample.name,
-        )
-        for sample in progress(chosen, "overlays")
-    ]
+    return [by_name[name] for name in names]
+
+
+def _overlay_file(context: Context, sample: str) -> Path:
+    return context.experiment.report_folder / "overlays" / f"{sample}.png"
+
+
+def _drawn_file(context: Context) -> Path:
+    """Return the file that says what each overlay was made from."""
+    return context.experiment.report_folder / "overlays" / "drawn.toml"
+
+
+def _drawn(context: Context) -> dict[str, str]:
+    """Return the fingerprint of every overlay by sample; none where the file is damaged."""
+    try:
+        table = tomllib.loads(_drawn_file(context).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return dict(table.get("drawn", {}))
+
+
+def _made_from(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> str:
+    """Return the fingerprint of the instances an overlay shows and of what they are compared by."""
+    return method_task(context, dataset, sample, selection).fingerprint
 
 
 def _overlay(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> Figure:

@@ -127,7 +127,8 @@ def test_a_sweep_in_all_three_spellings(tmp_path):
         (
             "params_prodct = [1]",
             "[validation] params_prodct: unknown key; did you mean 'params_product'? it must be one"
-            " of checkpoints, params_product, params_zip, or the values to try for a key of"
+            " of checkpoints, params_product, params_zip, folds, split_file, folds_of,"
+            " prediction_only, prediction_metric, or the values to try for a key of"
             " [vote_instances] or, dotted, of [postprocessing] or [evaluation]",
         ),
         (
@@ -167,3 +168,8 @@ def test_every_setup_that_is_shipped_loads_and_reloads(file, tmp_path):
     written = tmp_path / "config.toml"
     written.write_text(config_to_toml(config), encoding="utf-8")
     assert load_config([written]) == config
+
+
+def test_a_sweep_names_keys_in_full_too():
+    names = sweepable(build_schema("patches"))
+    assert names["vote_instances.patch_threshold"] == names["patch_threshold"]

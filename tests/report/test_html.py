@@ -57,3 +57,11 @@ def test_empty_parts_are_left_out():
     text = report_html(Page(title="nothing yet"))
     assert "<h2>" not in text
     assert read(text).text.count("nothing yet") == 2
+
+
+def test_samples_link_to_their_overlays():
+    page = Page("t", samples=[{"": "a"}, {"": "b"}], overlays=[Picture("overlays/b.png", "b")])
+    text = report_html(page)
+    assert "<td>a</td>" in text
+    assert '<td><a href="#overlay-1">b</a></td>' in text
+    assert '<figure id="overlay-1">' in text

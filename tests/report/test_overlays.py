@@ -8,6 +8,7 @@ from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import png_bytes
 from instaseg.report.overlays import (
     displayed,
+    instance_colours,
     instance_outlines,
     overlay_figure,
     prediction_figure,
@@ -99,3 +100,49 @@ def test_figure_without_any_instance_and_without_truth():
     figure = prediction_figure(raw, np.ones((2, 8, 300), bool), settings=PLAIN, title="t")
     assert figure.axes[1].get_legend().get_texts()[0].get_text() == "prediction, 2"
     png_bytes(figure, dpi=40)
+
+
+CROSS = np.zeros((3, 30, 30), bool)
+CROSS[0, 14:17], CROSS[1, :, 14:17], CROSS[2, 2:5, 2:5] = True, True, True
+
+
+def test_crossing_instances_get_a_panel_where_their_colours_mix():
+    raw = np.zeros((1, 30, 30), np.uint8)
+    figure = overlay_figure(raw, find_errors(CROSS, CROSS, ndim=2), settings=PLAIN)
+    assert len(figure.axes) == 4
+    single = figure.axes[3]
+    mixed = single.get_images()[1].get_array()
+    assert single.get_title() == "every prediction in a colour, 9 pixels shared"
+    first, second = mixed[15, 2], mixed[2, 15]
+    assert not np.allclose(first, second)
+    np.testing.assert_allclose(mixed[15, 15, :3], (first[:3] + second[:3]) / 2, atol=1e-6)
+    assert mixed[15, 15, 3] > first[3] > mixed[25, 25, 3] == 0
+    # Both outlines run through the crossing: three instances, three closed lines.
+    lines = [c for c in single.collections if isinstance(c, LineCollection)]
+    assert [len(c.get_paths()) for c in lines] == [1, 1, 1]
+    assert len({tuple(c.get_edgecolor()[0]) for c in lines[:2]}) == 2
+
+
+def test_instances_apart_get_no_panel_more():
+    apart = np.array([[1, 1, 0, 2]])
+    figure = overlay_figure(np.zeros((1, 1, 4)), find_errors(apart, apart, ndim=2), settings=PLAIN)
+    assert len(figure.axes) == 3
+    assert len(prediction_figure(np.zeros((1, 1, 4)), apart, settings=PLAIN).axes) == 2
+    assert len(prediction_figure(np.zeros((1, 30, 30)), CROSS, settings=PLAIN).axes) == 3
+
+
+def test_projections_of_volumes_may_cross_and_a_plane_does_not():
+    volume = np.zeros((5, 30, 30), int)
+    volume[1][CROSS[0]], volume[3][CROSS[1]] = 1, 2
+    raw = np.zeros((1, 5, 30, 30))
+    assert len(prediction_figure(raw, volume, settings=PLAIN).axes) == 3
+    assert len(prediction_figure(raw, volume, settings=MIDDLE).axes) == 2
+
+
+def test_neighbours_have_different_colours():
+    rng = np.random.default_rng(0)
+    tiles = rng.permutation(48).reshape(6, 8) + 1
+    labels = np.kron(tiles, np.ones((3, 3), int))
+    colours = np.array(instance_colours(find_instances(labels, ndim=2), PLAIN))[tiles - 1]
+    assert (colours[1:] != colours[:-1]).all()
+    assert (colours[:, 1:] != colours[:, :-1]).all()

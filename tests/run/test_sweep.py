@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaseg.errors import ConfigError
 from instaseg.methods.patches.config import LabelSettings
 from instaseg.metrics.config import EvaluationSettings
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.run.config import ValidationSettings
 from instaseg.run.sweep import best_row, combinations, parameter_set, set_name
+from instaseg.settings import Table
 
 TABLES = {
     "vote_instances": LabelSettings(),
@@ -68,6 +70,61 @@ def test_values_are_put_into_their_tables():
     assert TABLES["vote_instances"].patch_threshold == 0.5
 
 
+class Inner(Table):
+    """A table within a table."""
+
+    shape: tuple[int, ...] = (2, 2)
+    """A list."""
+    word: str = "a"
+    """A word."""
+
+
+class Outer(Table):
+    """A labelling table with a table inside."""
+
+    plain: int = 1
+    """A number."""
+    inner: Inner = Inner()
+    """A table."""
+
+
+def test_a_sweep_reaches_into_nested_tables_and_tries_lists():
+    settings = sweep(
+        params_product=["inner.shape", "evaluation.thresholds", "vote_instances.plain"],
+        **{
+            "inner.shape": [[1], [3, 4]],
+            "evaluation.thresholds": [[0.5, 0.25]],
+            "vote_instances.plain": [7],
+        },
+    )
+    values = combinations(settings)[1]
+    assert values == {
+        "vote_instances.inner.shape": [3, 4],
+        "evaluation.thresholds": [0.5, 0.25],
+        "vote_instances.plain": 7,
+    }
+    parameters = parameter_set(TABLES | {"vote_instances": Outer()}, values)
+    assert parameters.labelling == Outer(plain=7, inner=Inner(shape=(3, 4)))
+    assert parameters.evaluation.thresholds == (0.5, 0.25)
+    assert parameters.name == "inner.shape=3+4,evaluation.thresholds=0.5+0.25,plain=7"
+    assert parameters.instances_name == "inner.shape=3+4,plain=7"
+
+
+def test_values_that_do_not_go_together_are_a_configuration_error():
+    values = {"evaluation.localization_criterion": "cldice", "evaluation.centre_lines": "skip"}
+    with pytest.raises(ConfigError, match=r"parameters evaluation.localization.*centre_lines must"):
+        parameter_set(TABLES, values)
+
+
+def test_long_names_end_in_a_digest():
+    names = {
+        set_name({f"vote_instances.parameter_{i}": 1 for i in range(40)} | {"vote_instances.z": z})
+        for z in (1, 2)
+    }
+    assert len(names) == 2
+    assert {len(name) for name in names} == {200}
+
+
 def test_ties_go_to_the_earlier_checkpoint_then_to_the_first_listed():
     rows = [
         {"checkpoint": 20, "parameters": "a", "S": 0.5},
@@ -91,6 +148,20 @@ def test_fewer_errors_are_better():
         ({"a": [1]}, "a: unknown key, or a list of values that neither"),
         ({"params_product": ["a"], "params_zip": ["a"], "a": [1]}, "a: named twice"),
         ({"params_zip": ["a", "b"], "a": [1], "b": [1, 2]}, "equally long"),
+        (
+            {
+                "params_product": ["a", "vote_instances.a"],
+                "a": [1],
+                "vote_instances.a": [2],
+            },
+            "a: named twice",
+        ),
+        (
+            {"params_product": ["evaluation.metric"], "evaluation.metric": ["x"]},
+            "evaluation.metric: cannot be tried",
+        ),
+        ({"folds": "split_file"}, "folds = .split_file. and split_file must be given together"),
+        ({"split_file": "a.toml"}, "must be given together"),
     ],
 )
 def test_sweeps_that_do_not_fit_are_refused(values, message):

@@ -23,6 +23,7 @@ FLAGS = {
     "--root",
     "-id",
     "--id",
+    "--with",
     "--comment",
     "--train-data",
     "--val-data",
@@ -57,9 +58,15 @@ def test_all_validates_checkpoints():
     assert names(["all"]) == list(ALIASES["all"])
 
 
+def test_an_autoencoder_is_trained_only_where_it_is_asked_for():
+    assert "train_autoencoder" not in names(["all"])
+    assert names(["train", "train_autoencoder"]) == ["train_autoencoder", "train"]
+
+
 def test_an_unknown_word_gets_the_list_and_the_nearest():
     with pytest.raises(
-        ConfigError, match=r'unknown stage "eval" \(did you mean evaluate\?\); stages: mknet, train'
+        ConfigError,
+        match=r'unknown stage "eval" \(did you mean evaluate\?\); stages: mknet, train_autoenc',
     ):
         expand(["eval"])
 

@@ -1,0 +1,143 @@
+"""Quality of predictions themselves, without instances: scores per checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instaseg.blockwise.scheduler import run_tasks
+from instaseg.errors import ConfigError, DataError
+from instaseg.io.samples import Sample
+from instaseg.methods.base import Decode
+from instaseg.methods.build import MethodSpec
+from instaseg.run.fingerprint import fingerprint
+from instaseg.stages.context import Context, Dataset
+from instaseg.stages.labelling import read_prediction
+from instaseg.stages.scoring import read_scores, read_truth, write_scores
+
+Row = dict[str, Any]
+FOLDER = "predictions"
+"""Stands for the parameters' name in the folder of scores; instances have none here."""
+
+
+@dataclass(frozen=True)
+class QualityTask:
+    """What :func:`measure_sample` needs.
+
+    Parameters
+    ----------
+    sample : Sample
+        With its ground truth.
+    prediction : Path
+        Zarr folder of the predicted heads.
+    method : MethodSpec
+        What knows the heads.
+    output : Path
+        The TOML file to write.
+    fingerprint : str
+        Kept with the scores.
+    decode : callable, optional
+        Decoder, for methods with codes.
+    """
+
+    sample: Sample
+    prediction: Path
+    method: MethodSpec
+    output: Path
+    fingerprint: str
+    decode: Decode | None = None
+
+    def __str__(self) -> str:
+        return f"sample {self.sample.name} of {self.prediction.parent.name}"
+
+
+def check_metric(context: Context) -> None:
+    """Check that the method gives the score that is to choose the checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        If it does not; names the nearest one.
+    """
+    wanted, names = context.config.validation.prediction_metric, context.method.quality_names
+    if wanted not in names:
+        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"[validation] prediction_metric: expected a score of predictions, found {wanted!r};"
+            f" the nearest is {near[0]!r}"
+        )
+
+
+def quality_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]) -> list[Row]:
+    """Return one row of mean scores per checkpoint; works out what is missing.
+
+    Returns
+    -------
+    list of dict
+        ``checkpoint``, ``parameters``, ``values`` (none: as configured), every score by dotted
+        name.
+
+    Raises
+    ------
+    DataError
+        If no sample has a value of the score that chooses the checkpoint.
+    """
+    from instaseg.stages.predicting import predict_missing
+
+    tasks = {number: _tasks(context, dataset, number) for number in checkpoints}
+    overwrite = context.options.existing == "overwrite"
+    for number, of_one in tasks.items():
+        missing = [t for t in of_one if overwrite or read_scores(t.output, t.fingerprint) is None]
+        predict_missing(context, Dataset(dataset.name, tuple(t.sample for t in missing)), number)
+        run_tasks(measure_sample, missing, workers=context.workers, description="predictions")
+    return [_row(context, number, of_one) for number, of_one in tasks.items()]
+
+
+def _tasks(context: Context, dataset: Dataset, checkpoint: int) -> list[QualityTask]:
+    from instaseg.stages.decoding import checkpoint_decoder
+    from instaseg.stages.predicting import prediction_fingerprint
+
+    experiment = context.experiment
+    folder = experiment.evaluated(dataset.name, checkpoint, FOLDER)
+    return [
+        QualityTask(
+            sample=sample,
+            prediction=experiment.prediction(dataset.name, checkpoint, sample.name),
+            method=context.method_spec,
+            output=folder / f"{sample.name}.toml",
+            fingerprint=fingerprint("quality", prediction_fingerprint(context, sample, checkpoint)),
+            decode=checkpoint_decoder(context, checkpoint),
+        )
+        for sample in dataset.samples
+    ]
+
+
+def measure_sample(task: QualityTask) -> None:
+    """Compare one sample's prediction with its ground truth and write the scores."""
+    method = task.method.build()
+    prediction = read_prediction(task.prediction, method.heads)
+    truth, mask = read_truth(task.sample), task.sample.read_mask()
+    scores = method.prediction_quality(prediction, truth, mask, decode=task.decode)
+    write_scores(task.output, {"scores": scores}, task.fingerprint)
+
+
+def _row(context: Context, checkpoint: int, tasks: Sequence[QualityTask]) -> Row:
+    """Return the means over the samples that have a value; scores that none has are left out."""
+    stored = [read_scores(task.output, task.fingerprint) or {} for task in tasks]
+    found = [of_one.get("scores", {}) for of_one in stored]
+    means: dict[str, float] = {}
+    for name in context.method.quality_names:
+        values = [scores[name] for scores in found if name in scores]
+        if values:
+            means[name] = sum(values) / len(values)
+    metric = context.config.validation.prediction_metric
+    if metric not in means:
+        raise DataError(
+            f"[validation] prediction_metric: {metric}: expected samples that have a value, found"
+            f" none among {len(tasks)}; choose another one"
+        )
+    parameters = context.parameters({})
+    return {"checkpoint": checkpoint, "parameters": parameters.name, "values": {}, **means}
