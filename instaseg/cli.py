@@ -20,6 +20,7 @@ from instaseg.stages.table import ALIASES, STAGES
 
 if TYPE_CHECKING:
     from instaseg.stages.session import Session
+    from instaseg.training.ranks import Ranks
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,40 +39,65 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser().parse_args(argv)
     os.environ.setdefault(*SHORT_SPIN)
-    now = datetime.now().astimezone()
+    from instaseg.training.ranks import joined
+
+    with joined() as ranks:
+        now = ranks.from_first(datetime.now().astimezone())
+        session, problem = _prepare(arguments, now, ranks)
+        # Most problems are found by all processes alike: the first one tells.
+        problems = [found for found in ranks.gather(problem) if found is not None]
+        if session is None or problems:
+            text, code = problems[0]
+            return _complain(text, code) if ranks.first else code
+        if arguments.dry_run:
+            return _tell(session.plan_text()) if ranks.first else DONE
+        return _work(session, ["run_ppp.py", *(sys.argv[1:] if argv is None else argv)], now)
+
+
+Problem = tuple[str, int]
+"""What is wrong before any work, and the exit code."""
+
+
+def _prepare(
+    arguments: argparse.Namespace, now: datetime, ranks: Ranks
+) -> tuple[Session | None, Problem | None]:
+    """Return a run that has been checked, or what is wrong with it."""
     try:
         from instaseg.stages.session import prepare
 
-        session = prepare(arguments, now)
+        return prepare(arguments, now, ranks), None
     except ModuleNotFoundError as error:
-        return _complain(
+        text = (
             f"{error} for {sys.executable}; use the environment that make has made"
-            " (.venv/bin/python, or first: . .venv/bin/activate), or pip install .",
-            WRONG_USAGE,
+            " (.venv/bin/python, or first: . .venv/bin/activate), or pip install ."
         )
+        return None, (text, WRONG_USAGE)
     except InstasegError as error:
-        return _complain(error, WRONG_USAGE)
+        return None, (str(error), WRONG_USAGE)
     except OSError as error:
-        return _complain(f"{error}; check path and permissions", WRONG_USAGE)
+        return None, (f"{error}; check path and permissions", WRONG_USAGE)
     except KeyboardInterrupt:
-        return _complain("interrupted before any work; nothing was written", INTERRUPTED)
-    if arguments.dry_run:
-        return _tell(session.plan_text())
-    return _work(session, ["run_ppp.py", *(sys.argv[1:] if argv is None else argv)], now)
+        return None, ("interrupted before any work; nothing was written", INTERRUPTED)
 
 
 def _work(session: Session, command: Sequence[str], now: datetime) -> int:
     """Run the stages, tell what they have to say, and return the exit code."""
     from instaseg.stages.session import execute
+    from instaseg.training.ranks import PeerError
 
+    ranks = session.context.ranks
     try:
         for text in execute(session, command, now):
             _tell(text)
     except InstasegError as error:
-        return _complain(error, FAILED if session.started else WRONG_USAGE)
+        code = FAILED if session.started else WRONG_USAGE
+        if ranks.first:
+            return _complain(error, code)
+        return code if isinstance(error, PeerError) else _complain(f"{ranks}: {error}", code)
     except KeyboardInterrupt:
         folder = session.context.experiment.folder
-        return _complain(f"interrupted; go on with the same command and -id {folder}", INTERRUPTED)
+        told = f"interrupted; go on with the same command and -id {folder}"
+        return _complain(told, INTERRUPTED) if ranks.first else INTERRUPTED
     return DONE
 
 
@@ -154,6 +180,15 @@ def _add_experiment(group: argparse._ArgumentGroup) -> None:
         dest="experiment",
         metavar="FOLDER",
         help="experiment folder to go on with",
+    )
+    add(
+        "--with",
+        nargs="+",
+        type=Path,
+        default=[],
+        dest="others",
+        metavar="FOLDER",
+        help="other experiment folders, for --do compare",
     )
     add("--comment", default="", help="a note kept in provenance.toml")
 

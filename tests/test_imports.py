@@ -16,13 +16,16 @@ PACKAGE = ROOT / "instaseg"
 # name that matches counts; "*.config" is the config.py of a component, without heavy imports.
 LAYERS = (
     ("", "errors", "geometry", "progress", "settings"),
-    ("*.config", "methods", "methods.base", "models.shapes"),
+    ("*.config", "blockwise.work", "methods", "methods.base", "models.shapes"),
     ("blockwise", "data", "io", "methods.patches", "metrics", "postprocess", "report"),
     (
         "inference",
         "methods.build",
+        "methods.patches.codes",
         "methods.patches.loss",
         "methods.patches.method",
+        "methods.patches.quality",
+        "methods.patches.stored",
         "models",
         "training",
     ),

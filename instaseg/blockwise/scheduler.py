@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from instaseg.errors import ConfigError, InstasegError, StageError
 from instaseg.progress import progress
@@ -17,8 +21,16 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+logger = logging.getLogger(__name__)
+
 SECONDS_TO_CONNECT = 10
 """How long the scheduler of an address is given to answer."""
+
+UNDER_WAY_PER_THREAD = 4
+"""Tasks that a cluster holds for each of its threads, so that none waits for the next task."""
+
+LEAST_UNDER_WAY = 32
+"""Tasks that a cluster holds at least; workers may join while they are done."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,69 @@ class Workers:
     scheduler: str | None = None
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """What went wrong with a task: for the user, and for the log."""
+
+    failure: str
+    details: str = ""
+
+
+class Pool:
+    """A place where tasks run, used again and again: one cluster serves all calls of :meth:`run`.
+
+    The cluster is started, or the scheduler asked, when tasks need it first; leaving the ``with``
+    block stops it. Tasks must be such that they can be done twice: those of a worker that is lost
+    are done again by another.
+
+    Parameters
+    ----------
+    workers : Workers
+        Where tasks run.
+
+    Examples
+    --------
+    >>> with Pool(Workers()) as pool:
+    ...     pool.run(abs, [-1, 2], description="absolute values")
+    [1, 2]
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._stack = ExitStack()
+        self._client: Client | None = None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client = None
+        self._stack.close()
+
+    def run(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], *, description: str
+    ) -> list[Result]:
+        """Return ``[function(task) for task in tasks]``; see :func:`run_tasks`."""
+        here = self._workers.scheduler is None and (self._workers.count == 1 or len(tasks) < 2)
+        outcomes: list[Result | _Failed]
+        if here or not tasks:
+            attempts = (_attempt(function, task) for task in tasks)
+            outcomes = list(progress(attempts, description, total=len(tasks)))
+        else:
+            if self._client is None:
+                self._client = self._stack.enter_context(connect(self._workers))
+            outcomes = _on_cluster(self._client, function, tasks, description)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, _Failed)]
+        if failed:
+            for outcome in failed:
+                logger.debug("%s: %s\n%s", description, outcome.failure, outcome.details)
+            raise StageError(
+                f"{description}: {len(failed)} of {len(tasks)} failed, the others are finished:\n"
+                + "\n".join(f"  - {outcome.failure}" for outcome in failed)
+            )
+        return [outcome for outcome in outcomes if not isinstance(outcome, _Failed)]
+
+
 def run_tasks(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
@@ -46,16 +121,18 @@ def run_tasks(
 ) -> list[Result]:
     """Return ``[function(task) for task in tasks]``, wherever they run.
 
-    A task that fails does not stop the others; all failures are reported at the end.
+    A task that fails does not stop the others; all failures are reported at the end. A task whose
+    worker is lost is done again by another one.
 
     Parameters
     ----------
     function : callable
         Defined at the top of a module, so that other processes find it.
     tasks : sequence
-        Picklable arguments; ``str(task)`` names a task in an error.
+        Picklable arguments; ``str(task)`` names a task in an error. Not all are under way at the
+        same time, so there may be many; results should be small.
     workers : Workers
-        Where they run.
+        Where they run. Use a :class:`Pool` where several lists of tasks follow each other.
     description : str
         Text of the progress bar, and of the error.
 
@@ -64,48 +141,71 @@ def run_tasks(
     StageError
         If tasks failed; one line for each.
     """
-    if workers.scheduler is None and (workers.count == 1 or len(tasks) < 2):
-        outcomes = (_attempt(function, task) for task in tasks)
-        done = list(progress(outcomes, description, total=len(tasks)))
-    elif tasks:
-        done = _on_cluster(function, tasks, workers, description)
-    else:
-        done = []
-    failures = [outcome.failure for outcome in done if isinstance(outcome, _Failed)]
-    if failures:
-        raise StageError(
-            f"{description}: {len(failures)} of {len(tasks)} failed, the others are finished:\n"
-            + "\n".join(f"  - {failure}" for failure in failures)
-        )
-    return [outcome for outcome in done if not isinstance(outcome, _Failed)]
-
-
-@dataclass(frozen=True)
-class _Failed:
-    failure: str
+    with Pool(workers) as pool:
+        return pool.run(function, tasks, description=description)
 
 
 def _attempt(function: Callable[[Task], Result], task: Task) -> Result | _Failed:
     try:
         return function(task)
     except (InstasegError, OSError, MemoryError) as error:
-        return _Failed(f"{task}: {error or type(error).__name__}")
+        return _Failed(f"{task}: {error or type(error).__name__}", traceback.format_exc())
+    except Exception as error:
+        text = f"{task}: unexpected {type(error).__name__}: {error}; a defect of instaseg"
+        return _Failed(text, traceback.format_exc())
 
 
 def _on_cluster(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: Workers, description: str
+    client: Client, function: Callable[[Task], Result], tasks: Sequence[Task], description: str
 ) -> list[Result | _Failed]:
+    """Run tasks on a cluster: a few for every thread are under way, the others wait here."""
     from distributed import as_completed
 
-    with connect(workers) as client:
-        futures = [client.submit(_attempt, function, task, pure=False) for task in tasks]
-        order = {future.key: i for i, future in enumerate(futures)}
-        outcomes: dict[int, Result | _Failed] = {}
-        for future in progress(as_completed(futures), description, total=len(tasks)):
-            i = order[future.key]
-            error = future.exception()
-            outcomes[i] = _Failed(f"{tasks[i]}: {error}") if error else future.result()
-    return [outcomes[i] for i in range(len(tasks))]
+    threads = sum(client.nthreads().values())
+    if threads == 0:
+        logger.warning("%s: the scheduler has no workers yet; waiting for them", description)
+    most = max(LEAST_UNDER_WAY, UNDER_WAY_PER_THREAD * threads)
+    waiting = iter(enumerate(tasks))
+    numbers: dict[Any, int] = {}
+    outcomes: dict[int, Result | _Failed] = {}
+    futures = as_completed()
+
+    def submit(count: int) -> None:
+        # One message for many tasks: each costs the scheduler milliseconds.
+        batch = list(itertools.islice(waiting, count))
+        if not batch:
+            return
+        submitted = client.map(partial(_attempt, function), [task for _, task in batch], pure=False)
+        numbers.update((f.key, number) for f, (number, _) in zip(submitted, batch, strict=True))
+        futures.update(submitted)
+
+    submit(most)
+    for future in progress(futures, description, total=len(tasks)):
+        number = numbers.pop(future.key)
+        error = future.exception()
+        outcomes[number] = _lost(tasks[number], error) if error else future.result()
+        future.release()
+        if client.status != "running":
+            raise StageError(
+                f"{description}: the dask scheduler is gone after {len(outcomes)} of {len(tasks)}"
+                " tasks; start it again and run the same command with -id"
+            )
+        if len(numbers) <= most // 2:
+            submit(most // 2)
+    return [outcomes[number] for number in range(len(tasks))]
+
+
+def _lost(task: object, error: BaseException) -> _Failed:
+    """Return the failure of a task whose workers did not live to report one."""
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return _Failed(
+            f"{task}: every worker process that tried it was killed, perhaps for lack of memory;"
+            " use fewer workers or smaller blocks",
+            str(error),
+        )
+    return _Failed(f"{task}: {type(error).__name__}: {error}")
 
 
 def check_scheduler(workers: Workers) -> None:
@@ -143,13 +243,16 @@ def connect(workers: Workers) -> Iterator[Client]:
         with client:
             yield client
     else:
-        with (
-            _environment_kept(),
-            LocalCluster(
-                n_workers=workers.count, threads_per_worker=1, dashboard_address=None
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(_environment_kept())
+            # Other libraries may be loaded while the cluster runs.
+            with _environment_kept():
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=workers.count, threads_per_worker=1, dashboard_address=None
+                    )
+                )
+                client = stack.enter_context(Client(cluster))
             yield client
 
 

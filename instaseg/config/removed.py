@@ -16,7 +16,7 @@ from typing import Any
 from instaseg.config.schema import walk_tables
 from instaseg.settings import Table
 
-_OVERLAP = "overlapping instances are not in this release; remove it"
+_OVERLAP = "overlaps are found in the array data.instances_key (volumes/gt_instances); remove it"
 _BLOCKS = "results do not depend on blocks; remove it"
 _FINISHED = "finished work is found and skipped by itself; remove it"
 _DATA_INPUT = "crops are drawn from the labels; see [training.sampling]"
@@ -41,9 +41,9 @@ REMOVED: dict[str, str] = {
     "training.train_code": 'use method.prediction = "codes" (true) or "patches" (false)',
     "training.oversample_complete": _DATA_INPUT,
     "training.reject_min_masked": "use training.sampling.min_masked",
-    "training.probability_hue": "colours are not changed in this release; remove it",
-    "training.hue_max_change": "colours are not changed in this release; remove it",
-    "training.probability_permute": "channels are not permuted in this release; remove it",
+    "training.probability_hue": "use training.augmentation.hue.probability",
+    "training.hue_max_change": "use training.augmentation.hue.range, in degrees",
+    "training.probability_permute": "use training.augmentation.permute_channels.probability",
     "training.sampling.min_masked_overlap": "use training.sampling.min_masked",
     "training.sampling.overlap_min_dist": _OVERLAP,
     "training.sampling.overlap_max_dist": _OVERLAP,

@@ -11,16 +11,16 @@ from instaseg.settings import Table
 REMOVED_KEYS: dict[str, str] = {
     "prediction.output_format": "predictions are written as zarr; remove it",
     "prediction.aff_key": "patches are always written to volumes/pred_affs; remove it",
-    "prediction.code_key": "patch codes are not in this release; remove it",
+    "prediction.code_key": "codes are always written to volumes/pred_code; remove it",
     "prediction.fg_key": "foreground is always written to volumes/pred_fgbg; remove it",
-    "prediction.numinst_key": "overlapping instances are not in this release; remove it",
+    "prediction.numinst_key": "counts are always written to volumes/pred_numinst; remove it",
     "prediction.cache_size": "tiles are read as they are needed; remove it",
     "prediction.num_workers": "one process predicts, on the device's own threads; remove it",
     "prediction.mask_folder": "whole images are predicted; remove it",
     "prediction.clean_mask": "use vote_instances.ignore_small_components",
     "prediction.fg_thresh": "use vote_instances.fg_threshold",
     "prediction.overlap": "tiles overlap by as much as the network sees; remove it",
-    "prediction.decode_batch_size": "patch codes are not in this release; remove it",
+    "prediction.decode_batch_size": "use method.code.batch_size",
 }
 
 

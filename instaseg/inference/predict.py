@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +32,16 @@ class Writer(Protocol):
 
     def __setitem__(self, index: tuple[slice, ...], values: NDArray[Any]) -> None:
         """Write the part named by one slice per axis."""
+
+
+class Done(Protocol):
+    """Numbers of the tiles that are written; a set, or a record on disk."""
+
+    def __contains__(self, number: int, /) -> bool:
+        """Return whether a tile is written."""
+
+    def update(self, numbers: Iterable[int], /) -> None:
+        """Record that tiles are written."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ def predict_sample(
     normalize: tiling.Normalize,
     writers: Mapping[str, Writer],
     margin: Sequence[int],
+    done: Done | None = None,
 ) -> None:
     """Predict an image and the mirrored margin around it.
 
@@ -106,6 +117,9 @@ def predict_sample(
         :meth:`Predictor.dtype`.
     margin : sequence of int
         Voxels beyond the image on each side that are predicted.
+    done : Done, optional
+        Tiles, numbered in raster order, that an earlier run has written: they are left out. Each
+        batch is added when it is written.
 
     Raises
     ------
@@ -119,18 +133,20 @@ def predict_sample(
             f" model.train_input_shape; found shape {list(raw.shape)}"
         )
     tile = predictor.tile_shape(shape, margin)
-    boxes = tiling.write_boxes(shape, margin, tile)
-    for batch in _batches(boxes, predictor.settings.batch_size):
-        blocks = _predict_batch(predictor, raw, batch, tile=tile, normalize=normalize)
-        for box, block in zip(batch, blocks, strict=True):
+    done = set[int]() if done is None else done
+    left = (
+        (number, box)
+        for number, box in enumerate(tiling.write_boxes(shape, margin, tile))
+        if number not in done
+    )
+    while batch := dict(itertools.islice(left, predictor.settings.batch_size)):
+        boxes = list(batch.values())
+        blocks = _predict_batch(predictor, raw, boxes, tile=tile, normalize=normalize)
+        for box, block in zip(boxes, blocks, strict=True):
             place = (slice(None), *box.shift(margin).slices)
             for head in predictor.heads:
                 writers[head.name][place] = quantise(block[head.name], predictor.dtype(head))
-
-
-def _batches(boxes: Iterator[Box], size: int) -> Iterator[list[Box]]:
-    while batch := list(itertools.islice(boxes, size)):
-        yield batch
+        done.update(batch)
 
 
 def _predict_batch(

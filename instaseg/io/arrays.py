@@ -5,7 +5,8 @@ A file or folder is told apart by its suffix: ``.zarr``; ``.h5``, ``.hdf``, ``.h
 ``volumes/raw``; an image file holds one array and its key is ignored.
 
 Writing is whole or not at all: an array is written as ``<key>.partial`` beside its place and
-renamed when complete, an image file under a temporary name.
+renamed when complete, an image file under a temporary name. Arrays that take long to make keep what
+is finished of them over an interruption (:func:`resumed_arrays`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -24,11 +26,13 @@ from numpy.typing import NDArray
 
 from instaseg.errors import DataError
 from instaseg.io import hdf_files, image_files, zarr_folders
+from instaseg.io.text import write_text
 
 ZARR_SUFFIXES = (".zarr",)
 HDF_SUFFIXES = (".h5", ".hdf", ".hdf5")
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
+_JOURNAL = "finished_parts.partial"
 
 
 class Reader(Protocol):
@@ -212,20 +216,185 @@ def new_array(
     zarr_folders.remove(path, partial)
     try:
         with disk_errors(path, key):
-            target = zarr_folders.create(
-                path,
-                partial,
-                shape=tuple(int(n) for n in shape),
-                dtype=np.dtype(dtype),
-                chunks=tuple(int(n) for n in chunks or default_chunks(shape)),
+            plan = ArrayPlan(
+                key, tuple(shape), np.dtype(dtype), tuple(chunks) if chunks else None, attributes
             )
-            target.attrs.update(plain(dict(attributes)))
+            target = _create(path, partial, plan)
         yield ArrayWriter(target, path, key)
         with disk_errors(path, key):
             zarr_folders.rename(path, partial, key)
     except BaseException:
         zarr_folders.remove(path, partial)
         raise
+
+
+class ScratchArray(ArrayWriter):
+    """An array that is written and read back part by part."""
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        return np.asarray(self._target[index])
+
+
+@contextmanager
+def scratch_array(
+    path: Path, key: str, *, shape: Sequence[int], dtype: np.dtype[Any]
+) -> Iterator[ScratchArray]:
+    """Give an array of zeros on disk that is deleted when the block ends.
+
+    Parameters
+    ----------
+    path : Path
+        Zarr folder, made if it is not there.
+    key : str
+        Name of the array, which no other has; it is never listed.
+    shape : sequence of int
+        Extent of the array.
+    dtype : dtype
+        Type of the values.
+
+    Raises
+    ------
+    DataError
+        If the disk is full or the folder cannot be written.
+    """
+    partial = f"{key}.partial"
+    zarr_folders.remove(path, partial)
+    try:
+        with disk_errors(path, key):
+            target = _create(path, partial, ArrayPlan(key, tuple(shape), dtype, None))
+        yield ScratchArray(target, path, key)
+    finally:
+        zarr_folders.remove(path, partial)
+
+
+@dataclass(frozen=True)
+class ArrayPlan:
+    """An array that is to be written; see :func:`new_array`."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _create(path: Path, key: str, plan: ArrayPlan) -> Any:
+    """Create an array of zeros as planned, under another key."""
+    target = zarr_folders.create(
+        path,
+        key,
+        shape=tuple(int(n) for n in plan.shape),
+        dtype=np.dtype(plan.dtype),
+        chunks=tuple(int(n) for n in plan.chunks or default_chunks(plan.shape)),
+    )
+    target.attrs.update(plain(dict(plan.attributes)))
+    return target
+
+
+class Journal:
+    """Numbers of the parts of arrays that are written, in a text file: one line for each call.
+
+    Parameters
+    ----------
+    file : Path
+        Its first line says what the arrays are made from.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        text = file.read_text(encoding="utf-8")
+        # A line that was cut off does not count, and the next one must not go on with it.
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text(file, whole)
+        self._numbers = {int(number) for line in whole.split("\n")[1:] for number in line.split()}
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def update(self, numbers: Iterable[int]) -> None:
+        """Record that parts are written; call it after they are."""
+        added = list(numbers)
+        line = " ".join(map(str, added))
+        with disk_errors(self._file, ""), self._file.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+        self._numbers.update(added)
+
+
+@contextmanager
+def resumed_arrays(
+    path: Path, plans: Sequence[ArrayPlan], made_from: str
+) -> Iterator[tuple[list[ArrayWriter], Journal]]:
+    """Write arrays part by part, going on where a run before was killed.
+
+    The arrays appear together when the block ends without an error. Until then they are named
+    ``<key>.partial``, and a file beside them, ``finished_parts.partial``, has the numbers of the
+    parts that are written. What was begun from something else is made anew.
+
+    Parameters
+    ----------
+    path : Path
+        Zarr folder, made if it is not there.
+    plans : sequence of ArrayPlan
+        The arrays.
+    made_from : str
+        Fingerprint of all that the parts depend on, how they are cut and numbered included.
+
+    Yields
+    ------
+    writers : list of ArrayWriter
+        One for each plan.
+    journal : Journal
+        The parts that are there; add those that you write.
+
+    Raises
+    ------
+    DataError
+        If the disk is full or the folder cannot be written; finished parts stay.
+    """
+    journal_file = path / _JOURNAL
+    partial = {plan.key: f"{plan.key}.partial" for plan in plans}
+    with disk_errors(path, "arrays"):
+        if not _goes_on(path, plans, made_from):
+            forget_parts(path)
+            for plan in plans:
+                zarr_folders.remove(path, partial[plan.key])
+                _create(path, partial[plan.key], plan)
+            write_text(journal_file, f"{made_from}\n")
+        targets = [zarr_folders.open_for_writing(path, partial[plan.key]) for plan in plans]
+        journal = Journal(journal_file)
+    try:
+        yield [ArrayWriter(t, path, p.key) for t, p in zip(targets, plans, strict=True)], journal
+        with disk_errors(path, "arrays"):
+            # Without the journal, arrays whose renaming is interrupted are made anew.
+            forget_parts(path)
+            for plan in plans:
+                zarr_folders.rename(path, partial[plan.key], plan.key)
+    except BaseException:
+        if not len(journal):
+            forget_parts(path)
+            for plan in plans:
+                zarr_folders.remove(path, partial[plan.key])
+        raise
+
+
+def forget_parts(path: Path) -> None:
+    """Let :func:`resumed_arrays` begin anew with the arrays of a folder."""
+    (path / _JOURNAL).unlink(missing_ok=True)
+
+
+def _goes_on(path: Path, plans: Sequence[ArrayPlan], made_from: str) -> bool:
+    """Return whether the arrays were begun from the same."""
+    journal_file = path / _JOURNAL
+    if not journal_file.is_file():
+        return False
+    lines = journal_file.read_text(encoding="utf-8", errors="replace").split("\n")
+    if lines[0] != made_from or not all(part.isdigit() for n in lines[1:-1] for part in n.split()):
+        return False
+    return all(zarr_folders.has_array(path, f"{plan.key}.partial") for plan in plans)
 
 
 def write_array(

@@ -184,6 +184,18 @@ def create(
     )
 
 
+def open_for_writing(path: Path, key: str) -> Any:
+    """Return an array that is there, to change parts of it."""
+    try:
+        return zarr.open(str(path / key), mode="r+")
+    except Exception as error:
+        # Damaged metadata surfaces as anything from KeyError to a JSON error.
+        raise DataError(
+            f"{path}: {key} cannot be opened ({_brief(error)}); delete {path / key}, then run the"
+            " same command again"
+        ) from error
+
+
 def rename(path: Path, key: str, new_key: str) -> None:
     """Rename an array, replacing one of the new name."""
     target = path / new_key

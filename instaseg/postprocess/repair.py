@@ -108,7 +108,9 @@ def keep_largest_component(instances: Labels, *, ndim: int) -> Labels:
     """
     repaired = _channels(instances, ndim).copy()
     for channel in repaired:
-        parts = cc3d.connected_components(channel, connectivity=8 if ndim == 2 else 26)
+        # As numbers: for booleans, cc3d 4.1 errs in images of even height and odd width.
+        values = channel.view(np.uint8) if channel.dtype == bool else channel
+        parts = cc3d.connected_components(values, connectivity=8 if ndim == 2 else 26)
         part, first, size = np.unique(parts, return_index=True, return_counts=True)
         label = channel.reshape(-1)[first]
         # per label: the largest size, then the first voxel
@@ -199,19 +201,41 @@ def _volume(box: tuple[slice, ...]) -> int:
 
 def _channels(instances: Labels, ndim: int) -> Labels:
     """Return `instances` as ``(n, [z,] y, x)``, checked."""
-    if ndim not in (2, 3) or instances.ndim not in (ndim, ndim + 1):
+    check_shape(instances.shape, instances.dtype, ndim)
+    check_labels(instances)
+    return instances if instances.ndim == ndim + 1 else instances[None]
+
+
+def check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], ndim: int) -> None:
+    """Check number of axes and type of instances.
+
+    Raises
+    ------
+    DataError
+        For another number of axes, or labels that are no integers.
+    """
+    if ndim not in (2, 3) or len(shape) not in (ndim, ndim + 1):
         raise DataError(
             "instances: expected ([z,] y, x) or (n, [z,] y, x) with"
-            f" {ndim} spatial axes (2 or 3); got shape {instances.shape}"
+            f" {ndim} spatial axes (2 or 3); got shape {shape}"
         )
-    if instances.dtype.kind not in "bui":
+    if dtype.kind not in "bui":
         raise DataError(
-            f"instances: labels must be integers; got {instances.dtype}. Convert them, for example"
+            f"instances: labels must be integers; got {dtype}. Convert them, for example"
             " by instances.astype('int32')"
         )
+
+
+def check_labels(instances: Labels) -> None:
+    """Check the values of a part of instances.
+
+    Raises
+    ------
+    DataError
+        If some are negative.
+    """
     if instances.dtype.kind == "i" and instances.size and int(instances.min()) < 0:
         raise DataError(
             f"instances: labels must not be negative; found {int(instances.min())}. 0 is"
             " background, instances are numbered from 1"
         )
-    return instances if instances.ndim == ndim + 1 else instances[None]

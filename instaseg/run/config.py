@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from instaseg.settings import Shape, Table
 
@@ -41,6 +41,13 @@ class GeneralSettings(Table):
     blocks that do."""
     logging: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe message shown on the terminal; the file `run.log` always holds all of them."""
+
+    @field_validator("block_shape")
+    @classmethod
+    def _block_has_voxels(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and min(value) < 1:
+            raise ValueError(f"must be sides of 1 voxel or more; got {list(value)}")
+        return value
 
 
 class ValidationSettings(Table):

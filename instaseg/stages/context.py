@@ -17,6 +17,7 @@ from instaseg.methods.build import MethodSpec
 from instaseg.run.experiment import Experiment
 from instaseg.run.sweep import ParameterSet, parameter_set
 from instaseg.settings import Table
+from instaseg.training.ranks import ALONE, Ranks
 
 Role = Literal["train", "val", "test"]
 
@@ -41,6 +42,8 @@ class Options:
         Values of swept tables that the command line sets, by dotted name.
     most_samples : int, optional
         Number of samples of each data set that are used.
+    others : tuple of Path
+        Experiment folders to compare with.
     """
 
     checkpoint: int | None = None
@@ -50,6 +53,7 @@ class Options:
     existing: Literal["keep", "overwrite"] = "keep"
     fixed: Mapping[str, Any] = field(default_factory=dict)
     most_samples: int | None = None
+    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Context:
     setup_code: Path
     options: Options
     workers: Workers
+    ranks: Ranks = ALONE
 
     @property
     def method_spec(self) -> MethodSpec:

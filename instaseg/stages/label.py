@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
-from instaseg.blockwise.scheduler import run_tasks
+from instaseg.blockwise.scheduler import Pool
+from instaseg.errors import InstasegError, StageError
 from instaseg.io.samples import Sample
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.labelling import INSTANCES, LabelTask, label_sample, stored_fingerprint
+from instaseg.stages.decoding import assembly_device, checkpoint_decoder, require_decoded
+from instaseg.stages.labelling import (
+    INSTANCES,
+    LabelTask,
+    block_shape_of,
+    label_in_blocks,
+    label_sample,
+    stored_fingerprint,
+)
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
 from instaseg.stages.selection import Selection, select
 
@@ -25,13 +35,45 @@ def run(context: Context) -> None:
     missing = [task for task in tasks if _is_missing(context, task)]
     if len(missing) < len(tasks):
         logger.info("label: %d of %d samples done, skipped", len(tasks) - len(missing), len(tasks))
-    require_predictions(context, dataset, selection.checkpoint, [task.sample for task in missing])
-    run_tasks(label_sample, missing, workers=context.workers, description="label")
+    names = [task.sample for task in missing]
+    require_predictions(context, dataset, selection.checkpoint, names)
+    require_decoded(context, dataset, selection, names)
+    with Pool(context.workers) as pool:
+        _label(context, missing, pool)
+
+
+def _label(context: Context, tasks: Sequence[LabelTask], pool: Pool) -> None:
+    """Label samples, those that fit in memory as tasks, the others one by one in blocks.
+
+    Raises
+    ------
+    StageError
+        If samples failed; the others are finished.
+    """
+    blocks = {task: block_shape_of(task, context.config.general.block_shape) for task in tasks}
+    failures = []
+    try:
+        whole = [task for task in tasks if blocks[task] is None]
+        pool.run(label_sample, whole, description="label")
+    except StageError as error:
+        failures.append(str(error))
+    for task in tasks:
+        block_shape = blocks[task]
+        if block_shape is None:
+            continue
+        logger.info("label: %s in blocks of %s voxels", task, list(block_shape))
+        try:
+            label_in_blocks(task, block_shape, pool)
+        except InstasegError as error:
+            failures.append(f"{task}: {error}")
+    if failures:
+        raise StageError("\n".join(failures))
 
 
 def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> list[LabelTask]:
     """Return one task per sample, with the fingerprint its instances get."""
     experiment, parameters = context.experiment, selection.parameters
+    decode = checkpoint_decoder(context, selection.checkpoint)
     return [
         LabelTask(
             sample=sample.name,
@@ -42,13 +84,18 @@ def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> lis
             method=context.method_spec,
             parameters=parameters.labelling,
             fingerprint=instances_fingerprint(context, sample, selection),
+            decode=decode,
+            device=assembly_device(context),
         )
         for sample in dataset.samples
     ]
 
 
 def instances_fingerprint(context: Context, sample: Sample, selection: Selection) -> str:
-    """Return the fingerprint of the instances a sample should have."""
+    """Return the fingerprint of the instances a sample should have.
+
+    Blocks and decoding are left out: they do not change the result.
+    """
     prediction = prediction_fingerprint(context, sample, selection.checkpoint)
     return fingerprint("label", prediction, selection.parameters.labelling)
 

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from instaseg.data.check import check_samples
+import numpy as np
+
+from instaseg.data.check import check_augmentation, check_samples
 from instaseg.errors import ConfigError, DataError, InstasegError
+from instaseg.inference.augmentation import symmetries
+from instaseg.io.samples import Sample
 from instaseg.models.shapes import check_input_shape
 from instaseg.run.experiment import Experiment, latest_experiment
 from instaseg.run.setups import load_code
+from instaseg.run.sweep import combinations
 from instaseg.stages.context import Context, Role
+from instaseg.stages.folds import find_folds
+from instaseg.stages.quality import check_metric
 from instaseg.stages.table import STAGES, Stage
 
 
@@ -40,6 +47,9 @@ class Artifact:
         return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
+Labels = Literal["required", "optional"]
+FOLDS = "folds"
+"""Stands for the samples of all folds where data sets are named."""
 INSTANCES = "*/instances/*/*/*.zarr/vote_instances"
 
 
@@ -53,9 +63,10 @@ ARTIFACTS: dict[str, Artifact] = {
 }
 
 
-PREDICTING = frozenset({"predict", "validate", "validate_checkpoints", "cross_validate"})
+VALIDATING = frozenset({"validate", "validate_checkpoints", "cross_validate"})
+PREDICTING = VALIDATING | {"predict"}
 BY_ONE_CHECKPOINT = frozenset(
-    {"validate", "predict", "label", "postprocess", "evaluate", "visualize"}
+    {"validate", "predict", "label", "postprocess", "evaluate", "visualize", "export", "compare"}
 )
 
 
@@ -68,7 +79,7 @@ def check(stages: Sequence[Stage], context: Context) -> None:
         If anything is wrong; lists all of it.
     """
     faults: list[InstasegError] = []
-    for part in (check_history, check_network, check_data):
+    for part in (check_history, check_sweep, check_network, check_data):
         try:
             part(stages, context)
         except InstasegError as error:
@@ -109,6 +120,22 @@ def check_history(stages: Sequence[Stage], context: Context) -> None:
         "validate_checkpoints",
     }:
         select(context)
+
+
+def check_sweep(stages: Sequence[Stage], context: Context) -> None:
+    """Check that values of every parameter set go together, and the score that chooses is one.
+
+    Raises
+    ------
+    ConfigError
+        If they do not, or it is none.
+    """
+    names = {stage.name for stage in stages}
+    if names & {"validate", "validate_checkpoints"} and context.config.validation.prediction_only:
+        check_metric(context)
+    if names & VALIDATING:
+        for values in combinations(context.config.validation):
+            context.parameters(values)
 
 
 def check_artifacts(stages: Sequence[Stage], experiment: Experiment) -> None:
@@ -158,18 +185,16 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
         needs.add("val")
     problems = []
     for need in sorted(needs):
-        role: Role = need.partition("+")[0]  # type: ignore[assignment]
-        labels: Literal["required", "optional"] = (
-            "required" if need.endswith("+labels") else "optional"
-        )
+        labels: Labels = "required" if need.endswith("+labels") else "optional"
         if labels == "optional" and f"{need}+labels" in needs:
             continue
         try:
             check_samples(
-                context.dataset(role).samples,
+                _samples_of(need.partition("+")[0], context),
                 context.config.data,
                 labels=labels,
                 least_shape=_least_shape(context),
+                instances=_instances(need, stages, context),
             )
         except InstasegError as error:
             problems.append(str(error))
@@ -177,18 +202,40 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
         raise DataError(_together(problems))
 
 
+def _instances(
+    need: str, stages: Sequence[Stage], context: Context
+) -> Literal["may_overlap", "separate"]:
+    """Return whether instances of a data set may overlap: where the loss sees them, by method.
+
+    Segmenting and scoring overlapping data with a method that keeps instances apart is allowed.
+    """
+    role = need.partition("+")[0]
+    learnt = role == "train" or (role == "val" and _has_validation_loss(stages, context))
+    return "separate" if learnt and not context.method.overlapping else "may_overlap"
+
+
 def _data_of(stage: Stage, context: Context) -> tuple[str, ...]:
     """Return the data sets a stage needs; for cross validation the configuration chooses."""
     if stage.name != "cross_validate":
         return stage.data
+    if context.config.validation.folds != "data_sets":
+        return (f"{FOLDS}+labels",)
     folders = context.config.data.cross_val_folders
     return tuple(f"{folder.removesuffix('_data')}+labels" for folder in folders)
+
+
+def _samples_of(name: str, context: Context) -> list[Sample]:
+    """Return the samples of a data set, or of all folds of cross validation."""
+    if name == FOLDS:
+        return [sample for fold in find_folds(context) for sample in fold.dataset.samples]
+    role: Role = name  # type: ignore[assignment]
+    return list(context.dataset(role).samples)
 
 
 def _has_validation_loss(stages: Sequence[Stage], context: Context) -> bool:
     """Return whether training will look at the validation data."""
     config = context.config
-    trains = any(stage.name == "train" for stage in stages)
+    trains = any(stage.name in ("train", "train_autoencoder") for stage in stages)
     return trains and config.training.val_log_step > 0 and config.data.val_data is not None
 
 
@@ -202,18 +249,40 @@ def check_network(stages: Sequence[Stage], context: Context) -> None:
     """
     names = {stage.name for stage in stages}
     model = context.config.model
-    if names & {"mknet", "train"}:
+    if names & {"mknet", "train", "train_autoencoder"}:
         check_input_shape(model.train_input_shape, model, "model.train_input_shape")
+    if "train" in names:
+        check_augmentation(
+            context.config.training.augmentation,
+            context.config.data,
+            instances="may_overlap" if context.method.overlapping else "separate",
+        )
     if names & {"mknet", *PREDICTING}:
         check_input_shape(model.test_input_shape, model, "model.test_input_shape")
+        _check_symmetries(context)
     if names & {"mknet", "train", *PREDICTING}:
         load_code(context.setup_code, "torch_model.py")
     if "train" in names:
         load_code(context.setup_code, "torch_loss.py")
-    if names & {"train", *PREDICTING} and context.config.general.device == "cuda":
+        if context.method.coding is not None:
+            from instaseg.stages.decoders import check_decoder
+
+            check_decoder(context, trained_before="train_autoencoder" in names)
+    if (
+        names & {"train", "train_autoencoder", *PREDICTING}
+        and context.config.general.device == "cuda"
+    ):
         from instaseg.training.devices import choose_device
 
         choose_device("cuda")
+
+
+def _check_symmetries(context: Context) -> None:
+    """Check that every head can be predicted in the turned positions that are asked for."""
+    config = context.config
+    for symmetry in symmetries(config.prediction.symmetries, config.data.ndim):
+        for head in context.method.heads:
+            head.turn(np.zeros((head.channels, *(1,) * config.data.ndim)), symmetry)
 
 
 def _least_shape(context: Context) -> tuple[int, ...]:

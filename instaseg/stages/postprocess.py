@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from instaseg.blockwise.scheduler import run_tasks
 from instaseg.errors import StageError
+from instaseg.geometry import Coordinate
 from instaseg.io.arrays import open_array, write_array
 from instaseg.io.samples import Sample, read_whole
+from instaseg.postprocess.blocks import Target, postprocess_blocks
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.repair import postprocess
 from instaseg.run.fingerprint import fingerprint
@@ -20,16 +24,40 @@ from instaseg.stages.selection import Selection, select
 
 logger = logging.getLogger(__name__)
 
+MOST_AT_ONCE = 1 << 27
+"""Voxels of instances, of all channels together, up to which all are in memory at once."""
+
+BLOCK_SHAPES = {2: (4096, 4096), 3: (256, 256, 256)}
+"""Blocks of larger ones by number of axes: whole chunks of the files."""
+
 
 @dataclass(frozen=True)
 class RepairTask:
-    """What :func:`repair_sample` needs: the zarr folder of a sample, settings, and what to keep."""
+    """What :func:`repair_sample` needs.
+
+    Parameters
+    ----------
+    sample : str
+        Its name, for messages.
+    path : Path
+        Zarr folder that is read and written.
+    settings : PostprocessingSettings
+        What is done.
+    ndim : int
+        Number of spatial axes.
+    fingerprint : str
+        Kept with the result.
+    block_shape : tuple of int, optional
+        What is worked on at once where the instances are larger than that. Without it, large
+        volumes are cut into blocks of `BLOCK_SHAPES`. The result is the same.
+    """
 
     sample: str
     path: Path
     settings: PostprocessingSettings
     ndim: int
     fingerprint: str
+    block_shape: Coordinate | None = None
 
     def __str__(self) -> str:
         return f"sample {self.sample}"
@@ -54,10 +82,26 @@ def run(context: Context) -> None:
 
 
 def repair_sample(task: RepairTask) -> None:
-    """Read instances, repair them and write the result beside them."""
-    instances = read_whole(open_array(task.path, INSTANCES))
-    repaired = postprocess(instances, task.settings, ndim=task.ndim)
-    write_array(task.path, REPAIRED, repaired, attributes={"fingerprint": task.fingerprint})
+    """Repair instances and write the result beside them: at once, or block by block if large."""
+    instances = open_array(task.path, INSTANCES)
+    attributes = {"fingerprint": task.fingerprint}
+    block_shape = _block_shape(instances.shape, task)
+    if block_shape is None:
+        repaired = postprocess(read_whole(instances), task.settings, ndim=task.ndim)
+        write_array(task.path, REPAIRED, repaired, attributes=attributes)
+    else:
+        target = Target(task.path, REPAIRED, attributes)
+        postprocess_blocks(
+            instances, task.settings, ndim=task.ndim, block_shape=block_shape, target=target
+        )
+
+
+def _block_shape(shape: Sequence[int], task: RepairTask) -> Coordinate | None:
+    """Return the shape of blocks for instances of `shape`, None if they are repaired at once."""
+    if task.block_shape is not None:
+        larger = any(n > b for n, b in zip(shape[-task.ndim :], task.block_shape, strict=True))
+        return task.block_shape if larger else None
+    return BLOCK_SHAPES[task.ndim] if math.prod(shape) > MOST_AT_ONCE else None
 
 
 def repaired_fingerprint(context: Context, sample: Sample, selection: Selection) -> str:
@@ -104,4 +148,5 @@ def _task(context: Context, dataset: Dataset, sample: Sample, selection: Selecti
         settings=selection.parameters.postprocessing,
         ndim=sample.ndim,
         fingerprint=repaired_fingerprint(context, sample, selection),
+        block_shape=context.config.general.block_shape,
     )

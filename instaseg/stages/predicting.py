@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from instaseg.data.normalization import for_sample
 from instaseg.errors import StageError
 from instaseg.inference.predict import predict_sample, prediction_shape
-from instaseg.io.arrays import new_array
+from instaseg.io.arrays import ArrayPlan, forget_parts, resumed_arrays
 from instaseg.io.samples import Sample
 from instaseg.progress import progress
 from instaseg.run.fingerprint import fingerprint
@@ -19,6 +18,7 @@ from instaseg.stages.context import Context, Dataset
 from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.networks import TrainedNetwork, architecture, trained_network
 from instaseg.stages.selection import digest
+from instaseg.training.devices import freed_memory_kept
 
 logger = logging.getLogger(__name__)
 
@@ -64,41 +64,50 @@ def predict_missing(context: Context, dataset: Dataset, checkpoint: int) -> None
     if not missing:
         return
     trained = trained_network(context, checkpoint)
-    for sample in progress(missing, f"predict {dataset.name} {checkpoint}"):
-        _predict(
-            context,
-            trained,
-            sample,
-            context.experiment.prediction(dataset.name, checkpoint, sample.name),
-            prediction_fingerprint(context, sample, checkpoint),
-        )
+    with freed_memory_kept():
+        for sample in progress(missing, f"predict {dataset.name} {checkpoint}"):
+            _predict(
+                context,
+                trained,
+                sample,
+                context.experiment.prediction(dataset.name, checkpoint, sample.name),
+                prediction_fingerprint(context, sample, checkpoint),
+            )
 
 
 def _predict(
     context: Context, trained: TrainedNetwork, sample: Sample, path: Path, made_from: str
 ) -> None:
-    """Predict one sample; its arrays appear when all of it is done."""
+    """Predict one sample, or the rest of it; its arrays appear when all of it is done."""
     raw, margin = sample.open_raw(), context.method.margin
     normalization = context.config.data.normalization
     statistics = for_sample(sample, normalization, trained.statistics)
     predictor = trained.predictor
     tile = predictor.tile_shape(raw.shape[1:], margin)
     attributes = {"fingerprint": made_from, "margin": margin, "resolution": sample.resolution}
-    with ExitStack() as stack:
-        writers = {
-            head.name: stack.enter_context(
-                new_array(
-                    path,
-                    head.key,
-                    shape=prediction_shape(head, raw.shape[1:], margin),
-                    dtype=predictor.dtype(head),
-                    chunks=chunk_shape(head.channels, tile),
-                    attributes=attributes,
-                )
-            )
-            for head in predictor.heads
-        }
-        predict_sample(predictor, raw, normalize=statistics.apply, writers=writers, margin=margin)
+    plans = [
+        ArrayPlan(
+            head.key,
+            prediction_shape(head, raw.shape[1:], margin),
+            predictor.dtype(head),
+            chunk_shape(head.channels, tile),
+            attributes,
+        )
+        for head in predictor.heads
+    ]
+    if context.options.existing == "overwrite":
+        forget_parts(path)
+    with resumed_arrays(path, plans, fingerprint(made_from, list(tile))) as (arrays, done):
+        if len(done):
+            logger.info("predict: sample %s goes on after %d tiles", sample.name, len(done))
+        predict_sample(
+            predictor,
+            raw,
+            normalize=statistics.apply,
+            writers={h.name: array for h, array in zip(predictor.heads, arrays, strict=True)},
+            margin=margin,
+            done=done,
+        )
 
 
 def chunk_shape(channels: int, tile: Sequence[int]) -> tuple[int, ...]:

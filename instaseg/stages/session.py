@@ -40,6 +40,7 @@ from instaseg.run.sweep import SWEPT_TABLES
 from instaseg.stages import plan
 from instaseg.stages.context import Context, Options, Role
 from instaseg.stages.table import Stage, expand
+from instaseg.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ DEBUG_OVERRIDES = (
     "training.snapshots=10",
 )
 DEBUG_SAMPLES = 2
+TOGETHER = ("train",)
+"""Stages that several processes, started by torchrun, run together."""
 
 
 @dataclass
@@ -86,8 +89,17 @@ class Session:
         return "\n".join([*lines, "dry run: checked, nothing was written"])
 
 
-def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
+def prepare(arguments: argparse.Namespace, now: datetime, ranks: Ranks = ALONE) -> Session:
     """Return a run that has been checked; nothing is written.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        What :func:`instaseg.cli.parser` has read.
+    now : datetime
+        Start of the run, the same in all processes.
+    ranks : Ranks
+        The processes that run together.
 
     Raises
     ------
@@ -96,6 +108,8 @@ def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
     """
     stages = expand(arguments.do)
     _check_sample(stages, arguments.sample)
+    _check_together(stages, ranks)
+    _check_others(stages, arguments)
     setup: Setup | None
     if arguments.experiment is None:
         _check_new(stages, arguments.root.absolute())
@@ -114,6 +128,7 @@ def prepare(arguments: argparse.Namespace, now: datetime) -> Session:
         setup_code=code,
         options=_options(arguments, config),
         workers=Workers(config.general.num_workers, arguments.scheduler),
+        ranks=ranks,
     )
     plan.check(stages, context)
     check_scheduler(context.workers)
@@ -138,6 +153,9 @@ def execute(session: Session, command: Sequence[str], now: datetime) -> Iterator
         If the experiment is in use or a stage fails; the message names stage and log file.
     """
     context = session.context
+    if not context.ranks.first:
+        _follow(session)
+        return
     if [stage.name for stage in session.stages] == ["status"]:
         session.started = True
         yield _run_stage(session.stages[0], context) or ""
@@ -149,10 +167,22 @@ def execute(session: Session, command: Sequence[str], now: datetime) -> Iterator
         with log_to(context.experiment.log_file, context.config.general.logging):
             _record(session, command, now)
             logger.info("experiment %s", context.experiment.folder)
+            context.ranks.meet()
             for stage in session.stages:
                 text = _logged(stage, context)
                 if text:
                     yield text
+            context.ranks.meet()
+
+
+def _follow(session: Session) -> None:
+    """Run the stages beside the first process, once it has made the experiment; say nothing."""
+    session.started = True
+    logging.getLogger("instaseg").addHandler(logging.NullHandler())
+    session.context.ranks.meet()
+    for stage in session.stages:
+        _logged(stage, session.context)
+    session.context.ranks.meet()
 
 
 def _logged(stage: Stage, context: Context) -> str | None:
@@ -190,6 +220,39 @@ def _check_sample(stages: Sequence[Stage], names: Sequence[str]) -> None:
         raise ConfigError(
             f"--sample {names[0]}: expected a stage that works on the test data, found"
             f" {', '.join(stage.name for stage in stages)}; leave out --sample"
+        )
+
+
+def _check_others(stages: Sequence[Stage], arguments: argparse.Namespace) -> None:
+    """Check that ``--with`` names experiments, each once, where ``compare`` needs them."""
+    compares = "compare" in [stage.name for stage in stages]
+    if compares != bool(arguments.others):
+        found = "no --with" if compares else f"--with {arguments.others[0]}"
+        hint = "name others with --with" if compares else "leave out --with"
+        raise ConfigError(
+            f"--with: expected experiments to compare for --do compare alone, found {found}; {hint}"
+        )
+    seen = {arguments.experiment.absolute()} if arguments.experiment else set()
+    for folder in map(Path.absolute, arguments.others):
+        if folder in seen:
+            raise ConfigError(
+                f"--with {folder}: expected every experiment once, found it twice; leave one out"
+            )
+        seen.add(folder)
+        if not Experiment(folder).config_file.is_file():
+            raise ConfigError(
+                f"--with {folder}: expected an experiment folder (with config.toml), found none;"
+                " give the path a run printed as 'experiment'"
+            )
+
+
+def _check_together(stages: Sequence[Stage], ranks: Ranks) -> None:
+    """Check that torchrun has started only what its processes can do together."""
+    others = [stage.name for stage in stages if stage.name not in TOGETHER]
+    if others and not ranks.alone:
+        raise ConfigError(
+            f"torchrun: expected --do {' '.join(TOGETHER)} alone, found {', '.join(others)}; run"
+            " other stages afterwards, without torchrun, with -id"
         )
 
 
@@ -297,6 +360,7 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
         existing="overwrite" if arguments.overwrite else "keep",
         fixed=_fixed(arguments.overrides, config),
         most_samples=DEBUG_SAMPLES if arguments.debug_args else None,
+        others=tuple(path.absolute() for path in arguments.others),
     )
 
 

@@ -39,6 +39,11 @@ STAGES: tuple[Stage, ...] = (
         writes=("network",),
     ),
     Stage(
+        "train_autoencoder",
+        "trains the decoder of patch codes on true patches, for `train` to begin with",
+        data=("train+labels",),
+    ),
+    Stage(
         "train",
         "trains the network, from the last checkpoint if there is one",
         data=("train+labels",),
@@ -60,7 +65,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "cross_validate",
-        "chooses checkpoint and parameters on one half of the data and scores the other, both ways",
+        "chooses checkpoint and parameters on all folds but one and scores that one, in turn",
         data=("val+labels", "test+labels"),
         reads=("checkpoints",),
     ),
@@ -102,6 +107,17 @@ STAGES: tuple[Stage, ...] = (
         "draws curves and overlays, and writes report/index.html",
         data=("test",),
         reads=("instances",),
+    ),
+    Stage(
+        "export",
+        "writes instances as TIFF for ImageJ, one channel each where they may overlap",
+        data=("test",),
+        reads=("instances",),
+    ),
+    Stage(
+        "compare",
+        "mean and spread of the test scores of this experiment and those after `--with`",
+        reads=("scores",),
     ),
     Stage(
         "cleanup",

@@ -1,11 +1,14 @@
 """Tasks give the same result in this process and on a cluster; failures are all reported."""
 
+import logging
 import os
+import signal
+from pathlib import Path
 
 import pytest
 
 from instaseg.blockwise import scheduler
-from instaseg.blockwise.scheduler import Workers, check_scheduler, run_tasks
+from instaseg.blockwise.scheduler import Pool, Workers, check_scheduler, run_tasks
 from instaseg.errors import ConfigError, DataError, StageError
 
 
@@ -23,6 +26,26 @@ def process(_: int) -> int:
     return os.getpid()
 
 
+def dies_once(marker: Path) -> int:
+    """Kill this process unless it was done before."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 7
+
+
+def dies(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def breaks(number: int) -> int:
+    if number == 1:
+        raise ValueError("no such luck")
+    return number
+
+
 def test_results_come_in_the_order_of_the_tasks():
     assert run_tasks(square, range(5), workers=Workers(), description="t") == [0, 1, 4, 9, 16]
 
@@ -31,6 +54,50 @@ def test_all_failures_are_named_and_the_rest_is_done():
     with pytest.raises(StageError, match=r"2 of 4 failed") as caught:
         run_tasks(odd_only, range(4), workers=Workers(), description="odd")
     assert "  - 0: 0 is even\n  - 2: 2 is even" in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_defect_names_its_task_and_the_rest_is_done(count, caplog):
+    with (
+        caplog.at_level(logging.DEBUG, logger="instaseg"),
+        pytest.raises(StageError, match=r"1 of 3 failed, the others are finished") as caught,
+    ):
+        run_tasks(breaks, range(3), workers=Workers(count), description="t")
+    assert "  - 1: unexpected ValueError: no such luck" in str(caught.value)
+    assert 'raise ValueError("no such luck")' in caplog.text, "the log has the traceback"
+
+
+def test_a_pool_keeps_its_processes_and_starts_none_for_one_task():
+    with Pool(Workers(count=2)) as pool:
+        assert pool.run(process, [0], description="t") == [os.getpid()]
+        first = set(pool.run(process, range(200), description="t"))
+        second = set(pool.run(process, range(8), description="t"))
+        assert pool.run(square, [], description="t") == []
+        with pytest.raises(StageError, match="1 of 2 failed"):
+            pool.run(odd_only, range(2), description="t")
+        assert pool.run(square, range(300), description="t") == [n * n for n in range(300)]
+    assert second <= first
+    assert os.getpid() not in first
+
+
+def test_the_task_of_a_lost_worker_is_done_by_another(tmp_path):
+    tasks = [tmp_path / "a", tmp_path / "b"]
+    tasks[1].touch()
+    assert run_tasks(dies_once, tasks, workers=Workers(2), description="t") == [7, 7]
+    assert tasks[0].exists()
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_every_worker_names_itself_and_the_rest_is_done():
+    with pytest.raises(StageError, match=r"1 of 4 failed") as caught:
+        run_tasks(dies, range(4), workers=Workers(2), description="t")
+    assert "  - 1: every worker process that tried it was killed" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_ten_thousand_tasks_run_on_a_cluster():
+    done = run_tasks(square, range(10_000), workers=Workers(2), description="t")
+    assert done == [n * n for n in range(10_000)]
 
 
 def test_local_cluster_gives_the_same_in_other_processes():

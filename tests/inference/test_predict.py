@@ -242,3 +242,35 @@ def test_network_of_other_dimensions():
             writers={"fgbg": np.zeros((1, 9, 9))},
             margin=(0, 0),
         )
+
+
+def test_tiles_that_are_written_are_left_out_and_the_rest_is_the_same():
+    model = ModelSettings().model_copy(
+        update={
+            "num_fmaps": 2,
+            "num_repetitions": 1,
+            "downsample_factors": ((2, 2),),
+            "train_input_shape": (16, 16),
+            "test_input_shape": (24, 24),
+        }
+    )
+    predictor, raw = _predictor(model, [FG]), _raw((50, 40))
+    wanted = _predict(predictor, raw, (2, 2))["fgbg"]
+
+    class KilledInTheMiddle(set):
+        def update(self, numbers):
+            super().update(numbers)
+            if len(self) == 5:
+                raise KeyboardInterrupt
+
+    written, done = {"fgbg": np.full(wanted.shape, np.nan, np.float32)}, KilledInTheMiddle()
+    arguments = {"normalize": _normalize, "writers": written, "margin": (2, 2)}
+    with pytest.raises(KeyboardInterrupt):
+        predict_sample(predictor, raw, **arguments, done=done)
+    assert 0 < np.isnan(written["fgbg"]).sum() < wanted.size
+    before = np.isnan(written["fgbg"])
+    written["fgbg"][~before] = -1
+    rest = set(done)
+    predict_sample(predictor, raw, **arguments, done=rest)
+    assert rest > done
+    np.testing.assert_array_equal(written["fgbg"], np.where(before, wanted, -1))

@@ -15,16 +15,21 @@ from PIL import Image
 from instaseg.errors import DataError
 from instaseg.io import arrays, zarr_folders
 from instaseg.io.arrays import (
+    ArrayPlan,
     array_attributes,
     delete_array,
+    forget_parts,
     has_array,
     list_arrays,
     new_array,
     open_array,
+    resumed_arrays,
+    scratch_array,
     slabs,
     stored_size,
     write_array,
 )
+from instaseg.io.samples import read_whole
 
 IMAGE = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40)
 ZARR_3 = int(zarr.__version__.split(".")[0]) >= 3
@@ -287,3 +292,67 @@ def test_free_space_is_that_of_the_nearest_folder(tmp_path, monkeypatch):
     with pytest.raises(DataError), arrays.disk_errors(tmp_path / "no" / "s.zarr", "a"):
         raise PermissionError(errno.EACCES, "Permission denied")
     assert asked == [tmp_path]
+
+
+PLANS = [
+    ArrayPlan("volumes/a", (4, 6), np.dtype("uint8"), (2, 2), {"fingerprint": "x"}),
+    ArrayPlan("volumes/b", (4,), np.dtype("float32"), None),
+]
+
+
+def write_rows(path, made_from, *, fail_at=4):
+    """Write the rows that are missing; return which these were."""
+    written = []
+    with resumed_arrays(path, PLANS, made_from) as ((a, b), done):
+        for row in range(0, 4, 2):
+            if row in done:
+                continue
+            if row == fail_at:
+                raise KeyboardInterrupt
+            a[slice(row, row + 2), slice(0, 6)] = np.full((2, 6), row + 1, np.uint8)
+            b[(slice(row, row + 2),)] = np.full(2, row + 1, np.float32)
+            done.update([row])
+            written.append(row)
+    return written
+
+
+def test_arrays_go_on_after_an_interruption(tmp_path):
+    path = tmp_path / "a.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(path, "x", fail_at=2)
+    assert list_arrays(path) == []
+    with (path / "finished_parts.partial").open("a") as journal:
+        journal.write("1")  # a line that was cut off
+    assert write_rows(path, "x") == [2]
+    assert list_arrays(path) == ["volumes/a", "volumes/b"]
+    assert read_whole(open_array(path, "volumes/a"))[:, 0].tolist() == [1, 1, 3, 3]
+    assert read_whole(open_array(path, "volumes/b")).tolist() == [1, 1, 3, 3]
+    assert array_attributes(path, "volumes/a") == {"fingerprint": "x"}
+    assert not list(path.rglob("*partial*"))
+    assert write_rows(path, "x") == [0, 2], "finished arrays are replaced, not gone on with"
+
+
+def test_arrays_begin_anew_from_something_else(tmp_path):
+    path = tmp_path / "a.zarr"
+    for made_from, forget in (("y", False), ("x", True)):
+        with pytest.raises(KeyboardInterrupt):
+            write_rows(path, "x", fail_at=2)
+        if forget:
+            forget_parts(path)
+        assert write_rows(path, made_from) == [0, 2]
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(path, "x", fail_at=0)
+    assert not list(path.rglob("*partial*")), "nothing was finished, so nothing is kept"
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(path, "x", fail_at=2)
+    (path / "finished_parts.partial").write_text("x\nno number\n")
+    assert write_rows(path, "x") == [0, 2]
+
+
+def test_scratch_is_read_back_and_deleted(tmp_path):
+    path = tmp_path / "a.zarr"
+    with scratch_array(path, "s", shape=(3, 3), dtype=np.dtype("uint16")) as scratch:
+        scratch[slice(1, 2), slice(0, 3)] = np.array([[7, 8, 9]], np.uint16)
+        assert scratch[slice(0, 2), slice(1, 3)].tolist() == [[0, 0], [8, 9]]
+        assert list_arrays(path) == []
+    assert not list(path.rglob("*partial*"))

@@ -176,3 +176,13 @@ def test_empty_arrays(shape):
 def test_bad_instances(array, ndim, message):
     with pytest.raises(DataError, match=message):
         postprocess(array, PostprocessingSettings(), ndim=ndim)
+
+
+def test_parts_of_masks_of_even_height_and_odd_width_are_told_apart():
+    mask = np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]], bool)
+    kept = keep_largest_component(mask, ndim=2)
+    assert kept.tolist() == [[False, False, True, True, False], [False] * 5]
+    for seed in range(5):
+        noise = np.random.default_rng(seed).random((100, 101)) < 0.3
+        as_numbers = keep_largest_component(noise.astype(np.uint8), ndim=2)
+        assert keep_largest_component(noise, ndim=2).tolist() == (as_numbers > 0).tolist()

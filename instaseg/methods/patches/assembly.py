@@ -21,17 +21,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
+from instaseg.methods.base import Device
 from instaseg.methods.patches import bits
 from instaseg.methods.patches.config import Background, LabelSettings
-from instaseg.methods.patches.consensus import Consensus, VoteRule, consensus
+from instaseg.methods.patches.consensus import Consensus, VoteRule
 from instaseg.methods.patches.cover import cover, passes
+from instaseg.methods.patches.kernels import choose_kernels
 from instaseg.methods.patches.offsets import Window, complete, drop_flat_axis, lift, window
 from instaseg.methods.patches.painting import paint
 from instaseg.methods.patches.partition import partition
 from instaseg.methods.patches.patch_graph import PatchGraph, patch_graph
-from instaseg.methods.patches.ranking import rank
 from instaseg.methods.patches.thin_out import thin_out
+from instaseg.methods.patches.through import Claims, claims_in_overlap, painted_once
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Inputs:
         Predicted patches.
     foreground : (z, y, x) bool or float
         Foreground, or its probability.
-    overlap : (z, y, x) bool, or None
-        Voxels of more than one instance.
+    overlap : (z, y, x) bool or float, or None
+        Voxels of more than one instance, or its probability.
     window : Window
         The patch.
     ndim : {2, 3}
@@ -54,7 +57,7 @@ class Inputs:
 
     affinities: NDArray[Any]
     foreground: NDArray[Any]
-    overlap: NDArray[np.bool_] | None
+    overlap: NDArray[Any] | None
     window: Window
     ndim: int
 
@@ -69,12 +72,15 @@ class Volume:
         What was passed in.
     foreground, visible, centres : (z, y, x) bool
         Foreground; foreground that is not overlap; foreground whose patch lies inside the volume.
+    device : {"cpu", "cuda"}
+        Where consensus and scores are computed.
     """
 
     inputs: Inputs
     foreground: NDArray[np.bool_]
     visible: NDArray[np.bool_]
     centres: NDArray[np.bool_]
+    device: Device = "cpu"
 
 
 def rank_patches(
@@ -133,6 +139,7 @@ def assemble(
     patch_shape: Sequence[int],
     settings: LabelSettings | None = None,
     overlap: NDArray[Any] | None = None,
+    device: Device = "cpu",
 ) -> NDArray[np.int32]:
     """Return the instances that predicted patches agree on.
 
@@ -146,8 +153,10 @@ def assemble(
         Odd sides of the patch in voxels; ``K`` is their product.
     settings : LabelSettings, optional
         All parameters; the defaults where left out.
-    overlap : ([z,] y, x) bool, optional
-        Voxels of more than one instance.
+    overlap : ([z,] y, x) bool or float, optional
+        Voxels of more than one instance, or its probability.
+    device : {"cpu", "cuda"}
+        Where consensus and scores are computed.
 
     Returns
     -------
@@ -166,7 +175,16 @@ def assemble(
     https://arxiv.org/abs/2001.07626
     """
     chosen = LabelSettings() if settings is None else settings
-    return next(sweep(affinities, foreground, [chosen], patch_shape=patch_shape, overlap=overlap))
+    return next(
+        sweep(
+            affinities,
+            foreground,
+            [chosen],
+            patch_shape=patch_shape,
+            overlap=overlap,
+            device=device,
+        )
+    )
 
 
 def sweep(
@@ -176,12 +194,13 @@ def sweep(
     *,
     patch_shape: Sequence[int],
     overlap: NDArray[Any] | None = None,
+    device: Device = "cpu",
 ) -> Iterator[NDArray[np.int32]]:
     """Yield the instances for each of `settings`, in their order; nothing is computed twice.
 
     Parameters
     ----------
-    affinities, foreground, patch_shape, overlap
+    affinities, foreground, patch_shape, overlap, device
         As in :func:`assemble`.
     settings : sequence of LabelSettings
         Parameter sets. Those that share a consensus are computed together; results wait for
@@ -194,14 +213,14 @@ def sweep(
     inputs = check_inputs(affinities, foreground, patch_shape, overlap)
     waiting: dict[int, NDArray[np.int32]] = {}
     turn = 0
-    for position, labels in _grouped(inputs, settings):
+    for position, labels in _grouped(inputs, settings, device):
         waiting[position] = labels
         while turn in waiting:
             yield waiting.pop(turn)
             turn += 1
 
 
-FOREGROUND = ("fg_threshold", "ignore_small_components", "region")
+FOREGROUND = ("fg_threshold", "overlap_threshold", "ignore_small_components", "region")
 CONSENSUS = ("patch_threshold", "background", "vote", "consensus")
 RANKING = ("rank",)
 SELECTION = ("fc_threshold", "score_threshold", "cover", "cover_mask", "thin_out")
@@ -220,10 +239,12 @@ def _groups(settings: Sequence[Indexed], keys: Sequence[str]) -> Iterator[list[I
 
 
 def _grouped(
-    inputs: Inputs, settings: Sequence[LabelSettings]
+    inputs: Inputs, settings: Sequence[LabelSettings], device: Device
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
     for same_foreground in _groups(list(enumerate(settings)), FOREGROUND):
-        volume, box = _cropped(prepare(inputs, same_foreground[0][1]), same_foreground[0][1])
+        volume, box = _cropped(
+            prepare(inputs, same_foreground[0][1], device), same_foreground[0][1]
+        )
         for same_consensus in _groups(same_foreground, CONSENSUS):
             for position, labels in _with_consensus(volume, same_consensus):
                 yield position, _restored(labels, box, inputs)
@@ -245,23 +266,26 @@ def _with_consensus(
                     yield position, _paint(volume, graph, claimed, positions, chosen)
 
 
-def prepare(inputs: Inputs, settings: LabelSettings) -> Volume:
+def prepare(inputs: Inputs, settings: LabelSettings, device: Device = "cpu") -> Volume:
     """Return the volume whose foreground the settings ask for."""
-    foreground = inputs.foreground
-    if foreground.dtype != np.bool_:
-        foreground = foreground > np.float32(settings.fg_threshold)
+    foreground = above(inputs.foreground, settings.fg_threshold)
     if settings.ignore_small_components:
         foreground = _without_small(foreground, settings.ignore_small_components)
-    visible = foreground if inputs.overlap is None else foreground & ~inputs.overlap
+    visible = foreground
+    if inputs.overlap is not None:
+        visible = foreground & ~above(inputs.overlap, settings.overlap_threshold)
     centres = foreground & complete(foreground.shape, inputs.window.radius)
-    return Volume(inputs, foreground, visible, centres)
+    return Volume(inputs, foreground, visible, centres, device)
+
+
+def above(mask: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+    """Return where probabilities exceed a threshold; a mask is returned as it is."""
+    return mask if mask.dtype == np.bool_ else np.asarray(mask > np.float32(threshold), dtype=bool)
 
 
 def _without_small(foreground: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
     """Return the foreground without components (faces, edges and corners) below `least` voxels."""
-    import cc3d
-
-    components = cc3d.connected_components(foreground, connectivity=26)
+    components = local_labels(foreground)
     large = np.bincount(components.ravel()) >= least
     large[0] = False
     return np.asarray(large[components], dtype=bool)
@@ -273,20 +297,28 @@ def _rule(settings: LabelSettings) -> VoteRule:
     )
 
 
-def vote(volume: Volume, settings: LabelSettings) -> Consensus:
-    """Return the consensus of the volume's patches (step 1)."""
-    return consensus(
+def unit(settings: LabelSettings, window: Window) -> float:
+    """Return the consensus of one fixed-point unit."""
+    return _rule(settings).unit(window.size)
+
+
+def vote(
+    volume: Volume, settings: LabelSettings, *, wanted: NDArray[np.bool_] | None = None
+) -> Consensus:
+    """Return the consensus of the volume's patches (step 1), of all voxels or those `wanted`."""
+    return choose_kernels(volume.device).consensus(
         volume.inputs.affinities,
         volume.visible,
         volume.centres,
         window=volume.inputs.window,
         rule=_rule(settings),
+        wanted=wanted,
     )
 
 
 def score(volume: Volume, votes: Consensus, settings: LabelSettings) -> NDArray[np.float32]:
     """Return the score ``(z, y, x)`` of every patch (step 2)."""
-    return rank(
+    return choose_kernels(volume.device).rank(
         volume.inputs.affinities,
         votes,
         volume.centres,
@@ -303,7 +335,9 @@ def select(
     candidates = volume.centres & volume.visible
     if settings.score_threshold is not None:
         candidates &= scores >= np.float32(settings.score_threshold)
-    mask = volume.visible if settings.cover_mask == "foreground" else _skeleton(volume)
+    mask = volume.visible
+    if settings.cover_mask == "skeleton":
+        mask = mask & skeleton(volume.foreground, volume.inputs.ndim)
     covers = bits.patch_bits(
         volume.inputs.affinities, candidates, window=patch, threshold=settings.fc_threshold
     )
@@ -316,13 +350,12 @@ def select(
     return np.ascontiguousarray(positions[chosen])
 
 
-def _skeleton(volume: Volume) -> NDArray[np.bool_]:
-    """Return the foreground's skeleton (2-D thinning in 2-D, Lee's in 3-D) without overlap."""
+def skeleton(foreground: NDArray[np.bool_], ndim: int) -> NDArray[np.bool_]:
+    """Return the centre lines ``(z, y, x)`` of a foreground: 2-D thinning in 2-D, Lee's in 3-D."""
     from skimage.morphology import skeletonize
 
-    foreground = volume.foreground
-    thin = skeletonize(foreground[0])[None] if volume.inputs.ndim == 2 else skeletonize(foreground)
-    return np.asarray(thin, dtype=bool) & volume.visible
+    thin = skeletonize(foreground[0])[None] if ndim == 2 else skeletonize(foreground)
+    return np.asarray(thin, dtype=bool)
 
 
 def _graph(
@@ -350,8 +383,24 @@ def _paint(
     instances = partition(graph, how=settings.partition, single_patches=settings.single_patches)
     z, y, x = volume.foreground.shape
     window_ = volume.inputs.window
+    claims = Claims(instances, claimed, positions)
+    overlap = volume.foreground & ~volume.visible
+    if overlap.any():
+        alone = painted_once(claims, (z, y, x), window=window_)
+        claims += claims_in_overlap(
+            volume.inputs.affinities,
+            np.where(volume.visible & volume.centres, alone, 0),
+            overlap,
+            window=window_,
+            threshold=settings.patch_threshold,
+        )
     return paint(
-        instances, claimed, positions, shape=(z, y, x), window=window_, output=settings.output
+        claims.instances,
+        claims.patches,
+        claims.positions,
+        shape=(z, y, x),
+        window=window_,
+        output=settings.output,
     )
 
 
@@ -391,9 +440,8 @@ def _cropped(volume: Volume, settings: LabelSettings) -> tuple[Volume, tuple[sli
         inputs.window,
         inputs.ndim,
     )
-    return Volume(
-        cut, volume.foreground[index], volume.visible[index], volume.centres[index]
-    ), index
+    masks = (volume.foreground[index], volume.visible[index], volume.centres[index])
+    return Volume(cut, *masks, volume.device), index
 
 
 def _restored(
@@ -446,7 +494,7 @@ def check_inputs(
             foreground = foreground * np.float32(1 / 255)
     shape = affinities.shape[1:]
     mask = _fitting("foreground", foreground, shape)
-    hidden = None if overlap is None else lift(_fitting("overlap", overlap, shape), ndim) != 0
+    hidden = None if overlap is None else lift(_fitting("overlap", overlap, shape), ndim)
     return Inputs(lift(affinities, ndim), lift(mask, ndim), hidden, patch, ndim)
 
 

@@ -155,6 +155,35 @@ def _pack_rows(patches: Any, px: int, out: Any) -> None:
                 )
 
 
+def list_voxels(
+    patches: NDArray[np.uint64], positions: NDArray[np.int64], *, window: Window
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all voxels ``(n, 3)`` that patches at `positions` claim, and whose they are."""
+    corners, words = positions - np.array(window.radius), lines(window)
+    number = int(np.bitwise_count(patches).sum())
+    voxels, owners = np.empty((number, 3), np.int64), np.empty(number, np.int64)
+    _list_voxels(patches, corners, words, voxels, owners)
+    return voxels, owners
+
+
+@nb.njit(cache=True, nogil=True)
+def _list_voxels(patches: Any, corners: Any, words: Any, voxels: Any, owners: Any) -> None:
+    n = 0
+    for p in range(patches.shape[0]):
+        for w in range(words.shape[0]):
+            left = patches[p, w]
+            x = corners[p, 2] + words[w, 2]
+            while left != 0:
+                if left & np.uint64(1):
+                    voxels[n, 0] = corners[p, 0] + words[w, 0]
+                    voxels[n, 1] = corners[p, 1] + words[w, 1]
+                    voxels[n, 2] = x
+                    owners[n] = p
+                    n += 1
+                left >>= np.uint64(1)
+                x += 1
+
+
 @nb.njit(cache=True, nogil=True)
 def popcount(v: Any) -> Any:
     """Return the number of set bits of a uint64; compilers know this as one instruction."""
@@ -178,6 +207,51 @@ def covered(bits: Any, corner: Any, words: Any, mask: Any) -> int:
         here = (line[k] >> s) | ((line[k + 1] << np.uint64(1)) << (np.uint64(63) - s))
         total += popcount(here & bits[w])
     return total
+
+
+@nb.njit(cache=True, nogil=True)
+def covered_apart(bits: Any, corner: Any, words: Any, mask: Any, apart: Any) -> int:
+    """Return how many voxels of the packed `mask` that are not in `apart` a patch claims."""
+    total = 0
+    for w in range(bits.size):
+        if bits[w] == 0:
+            continue
+        z = corner[0] + words[w, 0]
+        y = corner[1] + words[w, 1]
+        x = corner[2] + words[w, 2]
+        k = x >> 6
+        s = np.uint64(x & 63)
+        low = mask[z, y, k] & ~apart[z, y, k]
+        high = mask[z, y, k + 1] & ~apart[z, y, k + 1]
+        here = (low >> s) | ((high << np.uint64(1)) << (np.uint64(63) - s))
+        total += popcount(here & bits[w])
+    return total
+
+
+@nb.njit(cache=True, nogil=True)
+def keep_only(patches: Any, corners: Any, words: Any, mask: Any) -> None:
+    """Drop the voxels that patches, which lie inside the packed `mask`, claim where it is not."""
+    for p in range(patches.shape[0]):
+        for w in range(words.shape[0]):
+            line = mask[corners[p, 0] + words[w, 0], corners[p, 1] + words[w, 1]]
+            x = corners[p, 2] + words[w, 2]
+            k = x >> 6
+            s = np.uint64(x & 63)
+            patches[p, w] &= (line[k] >> s) | ((line[k + 1] << np.uint64(1)) << (np.uint64(63) - s))
+
+
+@nb.njit(cache=True, nogil=True)
+def put(bits: Any, corner: Any, words: Any, mask: Any) -> None:
+    """Put the voxels a patch at `corner` claims into the packed `mask`."""
+    for w in range(bits.size):
+        if bits[w] == 0:
+            continue
+        line = mask[corner[0] + words[w, 0], corner[1] + words[w, 1]]
+        x = corner[2] + words[w, 2]
+        k = x >> 6
+        s = np.uint64(x & 63)
+        line[k] |= bits[w] << s
+        line[k + 1] |= (bits[w] >> np.uint64(1)) >> (np.uint64(63) - s)
 
 
 @nb.njit(cache=True, nogil=True)

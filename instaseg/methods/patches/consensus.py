@@ -87,6 +87,10 @@ class VoteRule:
         strongest = max(1.0, -weakest)
         return strongest if self.consensus == "mean" else strongest * patch_size
 
+    def unit(self, patch_size: int) -> float:
+        """Return the consensus of one fixed-point unit."""
+        return self.largest(patch_size) / LARGEST
+
 
 @dataclass(frozen=True)
 class Consensus:
@@ -95,9 +99,10 @@ class Consensus:
     Parameters
     ----------
     rows : (n, length) int16
-        One row per visible voxel; column ``window.pair(q - p)``. Fixed point; signs are exact.
+        One row per voxel with a row; column ``window.pair(q - p)``. Fixed point; signs are exact.
     index : (z, y, x) int32
-        Row of a voxel; -1 where it is background or in an overlap.
+        Row of a voxel; -1 where it is background or in an overlap, `n` where it forms pairs with
+        voxels before it but has no row of its own.
     scale : float
         Consensus of one fixed-point unit.
     window : Window
@@ -110,10 +115,17 @@ class Consensus:
     window: Window
 
 
-def row_index(visible: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the number of each visible voxel in raster order, -1 elsewhere."""
-    index = np.full(visible.shape, -1, dtype=np.int32)
-    index[visible] = np.arange(np.count_nonzero(visible), dtype=np.int32)
+def row_index(
+    visible: NDArray[np.bool_], wanted: NDArray[np.bool_] | None = None
+) -> NDArray[np.int32]:
+    """Return the number of each visible, wanted voxel in raster order, -1 where not visible.
+
+    Visible voxels that are not wanted all have the number after the last.
+    """
+    rows = visible if wanted is None else visible & wanted
+    number = int(np.count_nonzero(rows))
+    index = np.where(visible, np.int32(number), np.int32(-1))
+    index[rows] = np.arange(number, dtype=np.int32)
     return index
 
 
@@ -124,6 +136,7 @@ def consensus(
     *,
     window: Window,
     rule: VoteRule,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> Consensus:
     """Return the consensus of all pairs of visible voxels within a patch's reach.
 
@@ -139,11 +152,13 @@ def consensus(
         The patch.
     rule : VoteRule
         How a patch votes.
+    wanted : (z, y, x) bool, optional
+        Voxels whose pairs with later voxels are wanted; all visible ones where left out.
 
     Returns
     -------
     Consensus
-        ``2 * window.length`` bytes per visible voxel. Units: voxels.
+        ``2 * window.length`` bytes per visible, wanted voxel. Units: voxels.
 
     Notes
     -----
@@ -152,9 +167,10 @@ def consensus(
     """
     # one layout only: another one would be compiled for seconds
     centres = np.ascontiguousarray(centres)
-    index = row_index(np.ascontiguousarray(visible))
-    rows = np.empty((int(np.count_nonzero(visible)), window.length), dtype=np.int16)
-    scale = rule.largest(window.size) / LARGEST
+    summed = np.ascontiguousarray(visible if wanted is None else visible & wanted)
+    index = row_index(np.ascontiguousarray(visible), summed)
+    rows = np.empty((int(np.count_nonzero(summed)), window.length), dtype=np.int16)
+    scale = rule.unit(window.size)
     product, constant = rule.weights
     numbers = np.array(
         [rule.threshold, rule.below, product / scale, constant / scale, rule.consensus == "mean"],
@@ -163,7 +179,7 @@ def consensus(
     patch = layout(window)
     tile = tile_shape(window)
     bad = 0
-    for chunk, work in tiles(affinities, visible, radius=window.radius, tile=tile):
+    for chunk, work in tiles(affinities, summed, radius=window.radius, tile=tile):
         source = flat_source(chunk, work.origin, index, window, numbers)
         bad += _consensus(work.boxes, work.first, patch, source, centres, rows)
     check_probabilities(bad)
@@ -442,10 +458,11 @@ def _gather(
     agree[:] = 0
     disagree[:] = 0
     votes = 0
-    bottom = max(reach[0, 1], y - patch.ry)
-    height = min(reach[1, 1], y + patch.ry + 1) - bottom
-    front = max(reach[0, 0], z - patch.rz)
-    depth = min(reach[1, 0], z + patch.rz + 1) - front
+    # lines are grouped by their place around the voxel, so that sums are the same in any crop
+    bottom = y - patch.ry
+    height = 2 * patch.ry + 1
+    front = z - patch.rz
+    depth = 2 * patch.rz + 1
     px = 2 * patch.rx + 1
     step = max(1, RUNS // px)
     for begin in range(0, depth * height, step):
@@ -460,6 +477,8 @@ def _gather(
             for i in range(begin, end):
                 cz = front + i // height
                 cy = bottom + i % height
+                if not (reach[0, 0] <= cz < reach[1, 0] and reach[0, 1] <= cy < reach[1, 1]):
+                    continue
                 line = (cz - reach[0, 0]) * (reach[1, 1] - reach[0, 1]) + cy - reach[0, 1]
                 f = (z - cz + patch.rz) * patch.sz + (y - cy + patch.ry) * patch.sy + patch.rx
                 _list_runs(line, f + xs[g], xs[g], reach, patch, d, before, runs)
@@ -478,7 +497,7 @@ def _sum_tile(
             first = (z * dims[7] + y) * dims[8]
             m = 0
             for x in range(box[0, 2], box[1, 2]):
-                if index[first + x] >= 0:
+                if 0 <= index[first + x] < rows.shape[0]:
                     xs[m] = x
                     m += 1
                 if m == GROUP or (m > 0 and x == box[1, 2] - 1):

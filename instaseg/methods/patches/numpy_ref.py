@@ -207,6 +207,17 @@ def paint(
     return np.asarray(np.searchsorted(present, channels[0]) + (channels[0] > 0), dtype=np.int32)
 
 
+def run_through(
+    instances: Sequence[int], patches: Sequence[Mask], *, candidates_mask: Mask
+) -> dict[tuple[int, ...], int]:
+    """Return the voxels of `candidates_mask` that one instance alone claims, and that instance."""
+    claims: dict[tuple[int, ...], set[int]] = {}
+    for instance, patch in zip(instances, patches, strict=True):
+        for voxel in np.argwhere(patch & candidates_mask) if instance else ():
+            claims.setdefault(tuple(voxel), set()).add(instance)
+    return {voxel: min(found) for voxel, found in claims.items() if len(found) == 1}
+
+
 def assemble(
     affinities: NDArray[Any],
     foreground: Mask,
@@ -239,4 +250,9 @@ def assemble(
         votes, [p & visible for p in patches], candidates[picked], patch_shape, settings
     )
     instances = partition(len(picked), edges, settings)
+    through = run_through(instances, patches, candidates_mask=centres & visible)
+    for centre, instance in through.items():
+        instances.append(instance)
+        claimed = patch_of(affinities, centre, patch_shape) > th
+        patches.append(claimed & foreground & overlap)
     return paint(instances, patches, foreground.shape, settings)

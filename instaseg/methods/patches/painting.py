@@ -51,8 +51,7 @@ def paint(
     members = _members(instances, count)
     if output == "single":
         labels = np.zeros(shape, dtype=np.int32)
-        for i in reversed(range(count)):
-            _paint(patches, corners, words, members[i], labels, i + 1)
+        paint_over(instances, patches, positions, window=window, out=labels)
         return _consecutive(labels)
     if output == "one_per_channel":
         channels = np.zeros((max(1, count), *shape), dtype=np.int32)
@@ -60,6 +59,21 @@ def paint(
             _paint(patches, corners, words, members[i], channels[i], i + 1)
         return channels
     return _packed(members, patches, corners, words, shape)
+
+
+def paint_over(
+    instances: NDArray[np.int64],
+    patches: NDArray[np.uint64],
+    positions: NDArray[np.int64],
+    *,
+    window: Window,
+    out: NDArray[np.int32],
+) -> None:
+    """Paint instances into `out` ``(z, y, x)``, from the last to the first."""
+    corners = positions - np.array(window.radius)
+    words = bits.lines(window)
+    for i, members in reversed(list(enumerate(_members(instances, int(instances.max(initial=0)))))):
+        _paint(patches, corners, words, members, out, i + 1)
 
 
 def _members(instances: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:

@@ -45,6 +45,26 @@ class PatchGraph:
     affinities: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class EdgeSums:
+    """What the consensus says on pairs of patches: whole numbers, so that parts can be added.
+
+    Parameters
+    ----------
+    edges : (m, 2) int64
+        Pairs of patches ``a < b``, in lexicographic order.
+    every : (m, 2) int64
+        Sum of the fixed-point consensus over all ordered pairs of a voxel of the one and a voxel of
+        the other within reach, and number of these pairs.
+    same : (m, 2) int64
+        The same over unordered pairs whose voxels both lie in both patches.
+    """
+
+    edges: NDArray[np.int64]
+    every: NDArray[np.int64]
+    same: NDArray[np.int64]
+
+
 def patch_graph(
     consensus: Consensus,
     patches: NDArray[np.uint64],
@@ -73,8 +93,33 @@ def patch_graph(
     PatchGraph
         Pairs without any voxel pair within reach share no edge.
     """
+    edges = neighbours(positions, consensus.window, distance)
+    sums = edge_sums(consensus, patches, positions, edges)
+    return weighted_graph(
+        sums, len(positions), scale=consensus.scale, same_patch_weight=same_patch_weight
+    )
+
+
+def edge_sums(
+    consensus: Consensus,
+    patches: NDArray[np.uint64],
+    positions: NDArray[np.int64],
+    edges: NDArray[np.int64],
+) -> EdgeSums:
+    """Return the sums over the pairs of voxels whose first one has a row of the consensus.
+
+    Parameters
+    ----------
+    consensus : Consensus
+        Step 1; of the whole volume, or with rows for the voxels of a block.
+    patches : (n, words) uint64
+        Voxels each patch claims; those outside the consensus's volume do not count.
+    positions : (n, 3) int64
+        Their centres in voxels of the consensus's volume; may lie outside.
+    edges : (m, 2) int64
+        Pairs ``a < b`` of patches, in lexicographic order.
+    """
     window = consensus.window
-    edges = _neighbours(positions, window, distance)
     directed, start = _directed(edges, len(positions))
     corners = positions - np.array(window.radius)
     words = bits.lines(window)
@@ -90,13 +135,23 @@ def patch_graph(
         rows = consensus.rows
         _sum_edges(rows, voxels, first, corners, shape, strides, directed, start, sums)
         _sum_same(rows, voxels, first, patches, corners, shape, strides, edges, same)
-    total = sums.sum(axis=1) - (1 - same_patch_weight) * 2.0 * same
+    return EdgeSums(edges, sums.sum(axis=1), same)
+
+
+def weighted_graph(
+    sums: EdgeSums, nodes: int, *, scale: float, same_patch_weight: float
+) -> PatchGraph:
+    """Return the graph whose affinities are the means that `sums` add up to.
+
+    `scale` is the consensus of one fixed-point unit; the other parameters are those of
+    :func:`patch_graph`.
+    """
+    total = sums.every - (1 - same_patch_weight) * 2.0 * sums.same
     known = total[:, 1] > 1e-9
-    affinities = consensus.scale * total[known, 0] / total[known, 1]
-    return PatchGraph(len(positions), edges[known], affinities)
+    return PatchGraph(nodes, sums.edges[known], scale * total[known, 0] / total[known, 1])
 
 
-def _neighbours(positions: NDArray[np.int64], window: Window, distance: int) -> NDArray[np.int64]:
+def neighbours(positions: NDArray[np.int64], window: Window, distance: int) -> NDArray[np.int64]:
     """Return pairs ``a < b`` of patches near enough, in lexicographic order."""
     if len(positions) < 2:
         return np.zeros((0, 2), dtype=np.int64)
@@ -123,6 +178,12 @@ def _directed(edges: NDArray[np.int64], nodes: int) -> tuple[NDArray[np.int64], 
 
 
 @nb.njit(cache=True, nogil=True)
+def inside(z: int, y: int, x: int, volume: Any) -> Any:
+    """Return whether a voxel lies in a volume."""
+    return 0 <= z < volume.shape[0] and 0 <= y < volume.shape[1] and 0 <= x < volume.shape[2]
+
+
+@nb.njit(cache=True, nogil=True)
 def _voxels(patches: Any, corners: Any, words: Any, index: Any, first: Any, out: Any) -> None:
     """List the visible voxels of all patches as (z, y, x, row), or only count them.
 
@@ -137,7 +198,7 @@ def _voxels(patches: Any, corners: Any, words: Any, index: Any, first: Any, out:
             y = corners[p, 1] + words[w, 1]
             x = corners[p, 2] + words[w, 2]
             while left != 0:
-                if left & np.uint64(1) and index[z, y, x] >= 0:
+                if left & np.uint64(1) and inside(z, y, x, index) and index[z, y, x] >= 0:
                     if out.shape[0] > 0:
                         out[n, 0], out[n, 1], out[n, 2], out[n, 3] = z, y, x, index[z, y, x]
                     n += 1
@@ -183,6 +244,8 @@ def _sum_from(
     y0 = corners[a, 1] - shape[1] + 1
     x0 = corners[a, 2] - shape[2] + 1
     for i in range(first[a], first[a + 1]):
+        if voxels[i, 3] == rows.shape[0]:
+            continue
         at = ((voxels[i, 0] - z0) * field[1] + voxels[i, 1] - y0) * field[2] + voxels[i, 2] - x0
         _add_forward(rows, voxels[i, 3], at, shape, strides, field, sums, counts)
     for e in range(edges[a], edges[a + 1]):
@@ -245,10 +308,14 @@ def _sum_common(
             kept[n, 1] = voxels[i, 3]
             n += 1
     total = 0
+    number = 0
     for i in range(n):
+        if kept[i, 1] == rows.shape[0]:
+            continue
+        number += n - 1 - i
         for j in range(i + 1, n):
             total += rows[kept[i, 1], np.uint64(kept[j, 0] - kept[i, 0])]
-    return total, n * (n - 1) // 2
+    return total, number
 
 
 @nb.njit(cache=True, nogil=True, parallel=True)

@@ -186,7 +186,7 @@ def _sum_tile(
         for y in range(reach[0, 1], reach[1, 1]):
             for x in range(reach[0, 2], reach[1, 2]):
                 r = index[(z * dims[7] + y) * dims[8] + x]
-                if r < 0:
+                if not 0 <= r < rows.shape[0]:
                     continue
                 # the pair of a voxel with itself, number 0, does not count
                 for i in range(1, rows.shape[1]):

@@ -1,0 +1,151 @@
+"""The blocks of a volume, and masks kept block by block.
+
+Blocks tile a volume and, inside its margin (what a prediction shows beyond the image), the image::
+
+      volume   |mm|---------------image---------------|mm|
+      blocks   |bbbbbbbbbb|bbbbbbbb|bbbbbbbb|bbbbbbbbbbbbbb|     (those at the rim take the margin)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.blockwise.work import Store
+from instaseg.geometry import Box, Coordinate, grid, whole
+
+
+@dataclass(frozen=True)
+class BlockGrid:
+    """Blocks of a volume, numbered in raster order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The volume, margin included, in voxels.
+    block_shape : tuple of int
+        Largest block inside the margin, in voxels.
+    margin : tuple of int
+        Voxels on each side that are not part of the image; none where left out.
+    """
+
+    shape: Coordinate
+    block_shape: Coordinate
+    margin: Coordinate = ()
+
+    @property
+    def image(self) -> Box:
+        """The volume without its margin."""
+        return whole(self.shape).grow([-m for m in self.margin or (0,) * len(self.shape)])
+
+    @cached_property
+    def boxes(self) -> tuple[Box, ...]:
+        """The blocks; they are disjoint and their union is the volume."""
+        image = self.image
+        return tuple(self._with_margin(box, image) for box in grid(image, self.block_shape))
+
+    def _with_margin(self, box: Box, image: Box) -> Box:
+        """Return a block of the image, extended to the volume's faces where it lies at the rim."""
+        axes = range(len(self.shape))
+        return Box(
+            tuple(0 if box.begin[a] == image.begin[a] else box.begin[a] for a in axes),
+            tuple(self.shape[a] if box.end[a] == image.end[a] else box.end[a] for a in axes),
+        )
+
+    def __len__(self) -> int:
+        return math.prod(self._counts)
+
+    def read_box(self, number: int) -> Box:
+        """Return a block and one voxel beyond its upper faces, within the volume."""
+        box = self.boxes[number]
+        return Box(box.begin, tuple(e + 1 for e in box.end)).intersect(whole(self.shape))
+
+    def next(self, number: int, axis: int) -> int | None:
+        """Return the block that follows along an axis, None at the end."""
+        if self.boxes[number].end[axis] == self.shape[axis]:
+            return None
+        return number + math.prod(self._counts[axis + 1 :])
+
+    @cached_property
+    def _counts(self) -> Coordinate:
+        return tuple(
+            math.ceil(n / size) for n, size in zip(self.image.shape, self.block_shape, strict=True)
+        )
+
+    def touching(self, box: Box) -> list[int]:
+        """Return the numbers of the blocks that share voxels with `box`."""
+        return [n for n, one in enumerate(self.boxes) if all(one.intersect(box).shape)]
+
+    def describe(self, number: int) -> str:
+        """Return a block's number and voxels, for messages."""
+        box = self.boxes[number]
+        sides = ", ".join(f"{b}:{e}" for b, e in zip(box.begin, box.end, strict=True))
+        return f"block {number} (voxels {sides})"
+
+
+def pack(mask: NDArray[np.bool_]) -> dict[str, NDArray[np.uint8]]:
+    """Return a mask as bits, for a store; nothing at all where it is empty."""
+    return {"bits": np.packbits(mask) if mask.any() else np.zeros(0, np.uint8)}
+
+
+def read_mask(store: Store, step: str, blocks: BlockGrid, box: Box) -> NDArray[np.bool_]:
+    """Return the part of a mask in `box`, from what :func:`pack` gave the store for every block.
+
+    Returns
+    -------
+    ndarray of bool
+        Of the box's shape; False outside the volume.
+    """
+    mask = np.zeros(box.shape, dtype=bool)
+    for number in blocks.touching(box):
+        block = blocks.boxes[number]
+        packed = store.read(step, number)["bits"]
+        if not packed.size:
+            continue
+        values = np.unpackbits(packed, count=int(np.prod(block.shape))).reshape(block.shape)
+        shared = block.intersect(box)
+        mask[_relative(shared, box)] = values[_relative(shared, block)]
+    return mask
+
+
+def _relative(part: Box, to: Box) -> tuple[slice, ...]:
+    return part.shift([-b for b in to.begin]).slices
+
+
+def within(points: NDArray[np.integer], box: Box) -> NDArray[np.bool_]:
+    """Return which of the points ``(n, axes)`` lie in `box`."""
+    return np.asarray(
+        ((points >= np.array(box.begin)) & (points < np.array(box.end))).all(axis=1), dtype=bool
+    )
+
+
+def automatic_block_shape(shape: Sequence[int], *, most: int, least: Sequence[int]) -> Coordinate:
+    """Return a block shape of about `most` voxels: the whole volume, or its longest sides halved.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The volume in voxels.
+    most : int
+        Voxels of a block.
+    least : sequence of int
+        Sides that are not halved any more: halos would outweigh the block.
+
+    Examples
+    --------
+    >>> automatic_block_shape((40, 1000, 1000), most=10**6, least=(8, 8, 8))
+    (40, 125, 125)
+    """
+    block = list(shape)
+    while np.prod(block, dtype=float) > most:
+        wide = [a for a in range(len(block)) if block[a] >= 2 * least[a]]
+        if not wide:
+            break
+        longest = max(wide, key=lambda a: block[a])
+        block[longest] = -(-block[longest] // 2)
+    return tuple(block)

@@ -1,0 +1,386 @@
+"""The steps of assembly for one block: what it reads around it, what it adds to the whole.
+
+Coordinates are voxels of the prediction, in 3-D. With `r` the patch's radius, a block of selected
+patches depends on this much around it (``b`` the block)::
+
+      consensus and rank    b + 3 r    a patch sees b + r; patches that vote on it lie in b + 2 r
+      selection             b + 3 r    patches that share voxels with one of b lie in b + 2 r
+      edges                 b + 4 r    pairs of voxels whose first lies in b, in patches around
+      overlaps              b + 2 r    instances run through them along the patches of b
+      painting              b + r      patches that reach into b
+
+Every pair of voxels belongs to the block of its first voxel, and sums over pairs are whole numbers,
+so the parts of an edge that blocks add up to are exactly its sum over the volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.blockwise.components import label_block, local_labels
+from instaseg.blockwise.grid import BlockGrid, pack, read_mask, within
+from instaseg.blockwise.work import Store
+from instaseg.geometry import Box, whole
+from instaseg.methods.base import Device
+from instaseg.methods.patches import assembly, bits
+from instaseg.methods.patches.config import LabelSettings
+from instaseg.methods.patches.offsets import Window
+from instaseg.methods.patches.painting import paint_over
+from instaseg.methods.patches.patch_graph import edge_sums, neighbours
+from instaseg.methods.patches.through import Claims, claims_in_overlap, painted_once
+
+FOREGROUND, VISIBLE, SKELETON = "foreground", "visible", "skeleton"
+ANY_FOREGROUND, ANY_VISIBLE = "any_foreground", "any_visible"
+COMPONENTS, LARGE = "components", "large"
+RANKED, COVERS, CLAIMS = "ranked", "covers", "claims"
+SELECTED, EDGES, MEMBERS, PAINTED = "selected", "edges", "members", "painted"
+THROUGH = "through"
+OVERLAPS, CHANNELS = "overlaps", "channels"
+"""Names of the steps in the store."""
+
+
+class PatchSource(Protocol):
+    """Predicted patches, read part by part; boxes lie inside the volume. Picklable."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The volume ``(z, y, x)`` in voxels, margin included; z is 1 for 2-D data."""
+
+    def foreground(self, box: Box) -> NDArray[Any]:
+        """Return the foreground or its probability in a box."""
+
+    def overlap(self, box: Box) -> NDArray[Any] | None:
+        """Return where instances overlap in a box, or its probability; None where they never do."""
+
+    def affinities(self, box: Box, centres: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return the patches ``(K, *box.shape)`` in a box; only those at `centres` are used."""
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """What every step of a volume's blocks needs.
+
+    Parameters
+    ----------
+    source : PatchSource
+        Predicted patches.
+    settings : LabelSettings
+        Table ``[vote_instances]``.
+    window : Window
+        The patch.
+    blocks : BlockGrid
+        The volume's blocks, in 3-D.
+    ndim : {2, 3}
+        Spatial axes of the data.
+    store : Store
+        Where results of blocks are.
+    device : {"cpu", "cuda"}
+        Where consensus and scores are computed.
+    """
+
+    source: PatchSource
+    settings: LabelSettings
+    window: Window
+    blocks: BlockGrid
+    ndim: int
+    store: Store
+    device: Device = "cpu"
+
+    @property
+    def cover_mask(self) -> str:
+        """The step whose mask the selected patches have to cover."""
+        return VISIBLE if self.settings.cover_mask == "foreground" else SKELETON
+
+    def around(self, number: int, radii: int) -> Box:
+        """Return a block and so many radii of the patch around it; may leave the volume."""
+        return self.blocks.boxes[number].grow([radii * r for r in self.window.radius])
+
+    def read_claims(self, number: int) -> NDArray[np.uint64]:
+        """Return the voxels that a block's candidates claim, as bits."""
+        same = self.settings.fc_threshold == self.settings.patch_threshold
+        return self.store.read(COVERS if same else CLAIMS, number)["bits"]
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """One step of one block."""
+
+    job: BlockJob
+    number: int
+
+    def __str__(self) -> str:
+        return self.job.blocks.describe(self.number)
+
+
+def find_foreground(task: BlockTask) -> None:
+    """Store the foreground of a block, and the part of it that belongs to one instance only."""
+    job, box = task.job, task.job.blocks.boxes[task.number]
+    foreground = assembly.above(job.source.foreground(box), job.settings.fg_threshold)
+    overlap = job.source.overlap(box)
+    visible = foreground
+    if overlap is not None:
+        visible = foreground & ~assembly.above(overlap, job.settings.overlap_threshold)
+    small = bool(job.settings.ignore_small_components)
+    job.store.write(ANY_VISIBLE if small else VISIBLE, task.number, pack(visible))
+    job.store.write(ANY_FOREGROUND if small else FOREGROUND, task.number, pack(foreground))
+
+
+def find_components(task: BlockTask) -> None:
+    """Store the connected components of a block's foreground (faces, edges and corners)."""
+    job, box = task.job, task.job.blocks.read_box(task.number)
+    foreground = read_mask(job.store, ANY_FOREGROUND, job.blocks, box)
+    core_shape = job.blocks.boxes[task.number].shape
+    job.store.write(COMPONENTS, task.number, label_block(foreground, core_shape))
+
+
+def drop_small(task: BlockTask) -> None:
+    """Store the foreground of a block without small components; ``large`` says which are not."""
+    job, box = task.job, task.job.blocks.read_box(task.number)
+    large = job.store.read(LARGE, task.number)["large"]
+    labels = local_labels(read_mask(job.store, ANY_FOREGROUND, job.blocks, box))
+    core = tuple(slice(0, n) for n in job.blocks.boxes[task.number].shape)
+    foreground = large[labels[core]]
+    visible = read_mask(job.store, ANY_VISIBLE, job.blocks, job.blocks.boxes[task.number])
+    job.store.write(VISIBLE, task.number, pack(visible & foreground))
+    job.store.write(FOREGROUND, task.number, pack(foreground))
+
+
+def rank_block(task: BlockTask) -> None:
+    """Store the patches centred in a block: where they are, their scores, what they cover."""
+    job, number = task.job, task.number
+    outer = job.around(number, 3)
+    core = _inside(outer, job.blocks.boxes[number])
+    volume = _volume(job, outer, voters=job.around(number, 2), pairs=job.around(number, 1))
+    centres = volume.centres & core
+    if not (centres & volume.visible).any():
+        _store_ranked(job, number, outer, centres & False, np.zeros(outer.shape, np.float32), None)
+        return
+    votes = assembly.vote(volume, job.settings)
+    ranked = replace(volume, centres=centres)
+    scores = assembly.score(ranked, votes, job.settings)
+    candidates = centres & volume.visible
+    if job.settings.score_threshold is not None:
+        candidates &= scores >= np.float32(job.settings.score_threshold)
+    _store_ranked(job, number, outer, candidates, scores, volume.inputs.affinities)
+
+
+def _store_ranked(
+    job: BlockJob,
+    number: int,
+    outer: Box,
+    candidates: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    affinities: NDArray[Any] | None,
+) -> None:
+    positions = np.argwhere(candidates) + np.array(outer.begin)
+    thresholds = {COVERS: job.settings.fc_threshold, CLAIMS: job.settings.patch_threshold}
+    for step, threshold in thresholds.items():
+        if step == COVERS or job.settings.fc_threshold != job.settings.patch_threshold:
+            claimed = (
+                np.zeros((0, bits.words_of(job.window)), np.uint64)
+                if affinities is None
+                else bits.patch_bits(affinities, candidates, window=job.window, threshold=threshold)
+            )
+            job.store.write(step, number, {"bits": claimed})
+    # last: it says that the block is done
+    job.store.write(RANKED, number, {"positions": positions, "scores": scores[candidates]})
+
+
+def _volume(job: BlockJob, outer: Box, *, voters: Box, pairs: Box) -> assembly.Volume:
+    """Return the part of the volume in `outer`: patches of `voters` that vote on `pairs`."""
+    foreground = read_mask(job.store, FOREGROUND, job.blocks, outer)
+    visible = read_mask(job.store, VISIBLE, job.blocks, outer) & _inside(outer, pairs)
+    centres = foreground & _inside(outer, voters) & _complete(job, outer)
+    affinities = _affinities(job, outer, centres)
+    inputs = assembly.Inputs(affinities, foreground, None, job.window, job.ndim)
+    return assembly.Volume(inputs, foreground, visible, centres, job.device)
+
+
+def _complete(job: BlockJob, outer: Box) -> NDArray[np.bool_]:
+    """Return where patches lie inside the volume; nowhere outside it."""
+    inner = whole(job.blocks.shape).grow([-r for r in job.window.radius])
+    return _inside(outer, inner)
+
+
+def _affinities(job: BlockJob, outer: Box, centres: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return patches in `outer`, of which only the box around `centres` is read."""
+    found = np.argwhere(centres)
+    if not len(found):
+        return np.zeros((job.window.size, *outer.shape), np.uint8)
+    first, last = found.min(axis=0), found.max(axis=0) + 1
+    part = Box(tuple(map(int, first)), tuple(map(int, last)))
+    read = job.source.affinities(part.shift(outer.begin), centres[part.slices])
+    affinities = np.zeros((job.window.size, *outer.shape), read.dtype)
+    affinities[(slice(None), *part.slices)] = read
+    return affinities
+
+
+def _inside(outer: Box, box: Box) -> NDArray[np.bool_]:
+    """Return which voxels of `outer` lie in `box`."""
+    mask = np.zeros(outer.shape, dtype=bool)
+    shared = box.intersect(outer)
+    if all(shared.shape):
+        mask[_relative(shared, outer)] = True
+    return mask
+
+
+def _relative(part: Box, to: Box) -> tuple[slice, ...]:
+    return part.shift([-b for b in to.begin]).slices
+
+
+def read_selected(job: BlockJob, box: Box) -> dict[str, NDArray[Any]]:
+    """Return the selected patches centred in a box: ``positions``, ``nodes``, ``bits``; by node."""
+    parts = []
+    for number in job.blocks.touching(box):
+        selected = job.store.read(SELECTED, number)
+        kept = within(selected["positions"], box)
+        parts.append({name: values[kept] for name, values in selected.items()})
+    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(together["nodes"])
+    return {name: values[order] for name, values in together.items()}
+
+
+def sum_edges(task: BlockTask) -> None:
+    """Store what a block adds to the edges of the patch graph."""
+    job, number = task.job, task.number
+    outer = job.around(number, 2)
+    selected = read_selected(job, job.around(number, 4).intersect(whole(job.blocks.shape)))
+    positions, nodes = selected["positions"] - np.array(outer.begin), selected["nodes"]
+    near = _near(positions, outer, job.around(number, 1))
+    edges = neighbours(positions, job.window, job.settings.patch_distance)
+    edges = edges[near[edges].any(axis=1)] if len(edges) else edges
+    if not len(edges):
+        nothing = np.zeros((0, 2), np.int64)
+        job.store.write(EDGES, number, {"edges": nothing, "every": nothing, "same": nothing})
+        return
+    volume = _volume(job, outer, voters=job.around(number, 1), pairs=outer)
+    core = _inside(outer, job.blocks.boxes[number])
+    votes = assembly.vote(volume, job.settings, wanted=core)
+    sums = edge_sums(votes, selected["bits"], positions, edges)
+    known = sums.every[:, 1] > 0
+    job.store.write(
+        EDGES,
+        number,
+        {"edges": nodes[edges[known]], "every": sums.every[known], "same": sums.same[known]},
+    )
+
+
+def _near(positions: NDArray[np.int64], outer: Box, box: Box) -> NDArray[np.bool_]:
+    return within(positions, box.shift([-b for b in outer.begin]))
+
+
+def read_members(job: BlockJob, box: Box) -> Claims:
+    """Return the selected patches of instances that are centred in a box."""
+    parts = []
+    for number in job.blocks.touching(box.intersect(whole(job.blocks.shape))):
+        selected = job.store.read(SELECTED, number, ["positions", "bits"])
+        instances = job.store.read(MEMBERS, number)["instances"]
+        kept = within(selected["positions"], box) & (instances > 0)
+        parts.append(Claims(instances[kept], selected["bits"][kept], selected["positions"][kept]))
+    return sum(parts[1:], parts[0])
+
+
+def read_claims(job: BlockJob, number: int) -> Claims:
+    """Return what is painted in a block: members, and what runs through overlaps.
+
+    Positions are those in the block with two radii around it.
+    """
+    box = job.around(number, 1)
+    claims = read_members(job, box)
+    for other in job.blocks.touching(box.intersect(whole(job.blocks.shape))):
+        if job.store.has(THROUGH, other):
+            found = job.store.read(THROUGH, other)
+            kept = within(found["positions"], box)
+            claims += Claims(
+                found["instances"][kept], found["bits"][kept], found["positions"][kept]
+            )
+    begin = np.array(job.around(number, 2).begin)
+    return Claims(claims.instances, claims.patches, claims.positions - begin)
+
+
+def run_through(task: BlockTask) -> None:
+    """Store what patches centred in a block claim in overlaps, for the instance they are in."""
+    job, number = task.job, task.number
+    outer, core = job.around(number, 2), job.blocks.boxes[number]
+    visible = read_mask(job.store, VISIBLE, job.blocks, outer)
+    overlap = read_mask(job.store, FOREGROUND, job.blocks, outer) & ~visible
+    members = read_members(job, job.around(number, 1))
+    begin = np.array(outer.begin)
+    local = Claims(members.instances, members.patches, members.positions - begin)
+    found = Claims(local.instances[:0], local.patches[:0], local.positions[:0])
+    if overlap.any() and len(local.instances):
+        alone = painted_once(local, outer.shape, window=job.window)
+        used = visible & _inside(outer, core) & _complete(job, outer)
+        alone = np.where(used, alone, 0)
+        found = claims_in_overlap(
+            _affinities(job, outer, alone > 0),
+            alone,
+            overlap,
+            window=job.window,
+            threshold=job.settings.patch_threshold,
+        )
+    arrays = {
+        "instances": found.instances,
+        "bits": found.patches,
+        "positions": found.positions + begin,
+    }
+    job.store.write(THROUGH, number, arrays)
+
+
+def paint_block(task: BlockTask) -> None:
+    """Store the labels ``(channels, z, y, x)`` of a block's part of the image, and which there are.
+
+    Where no instance is, no array of labels is stored.
+    """
+    job, number = task.job, task.number
+    outer, core = job.around(number, 2), job.blocks.boxes[number].intersect(job.blocks.image)
+    claims = read_claims(job, number)
+    numbers, instances = np.unique(claims.instances, return_inverse=True)
+    channels = np.zeros(len(numbers), np.int64)
+    if job.settings.output != "single":
+        channels = job.store.read(CHANNELS, 0)["channels"][numbers - 1]
+    painted, used = [], np.unique(channels)
+    for channel in used:
+        mine = channels[instances] == channel
+        labels = np.zeros(outer.shape, np.int32)
+        paint_over(
+            instances[mine] + 1,
+            claims.patches[mine],
+            claims.positions[mine],
+            window=job.window,
+            out=labels,
+        )
+        part = labels[_relative(core, outer)]
+        painted.append(np.concatenate([[0], numbers])[part].astype(np.int32))
+    labels = np.stack(painted) if painted else np.zeros((0, *core.shape), np.int32)
+    kept = [i for i, channel in enumerate(labels) if channel.any()]
+    found = np.unique(labels)
+    job.store.write(
+        PAINTED,
+        number,
+        {"channels": used[kept], "labels": labels[kept], "found": found[found > 0]},
+    )
+
+
+def find_overlaps(task: BlockTask) -> None:
+    """Store the pairs of instances ``(m, 2)``, ``i < j``, that share voxels of a block."""
+    job, number = task.job, task.number
+    outer, core = job.around(number, 2), job.blocks.boxes[number]
+    claims = read_claims(job, number)
+    voxels, owners = bits.list_voxels(claims.patches, claims.positions, window=job.window)
+    inside = within(voxels, core.shift([-b for b in outer.begin]))
+    flat = np.ravel_multi_index(tuple(voxels[inside].T), outer.shape)
+    each = np.unique(np.column_stack([flat, claims.instances[owners[inside]]]), axis=0)
+    pairs = [np.zeros((0, 2), np.int64)]
+    step = 1
+    while step < len(each):
+        together = each[step:, 0] == each[:-step, 0]
+        if not together.any():
+            break
+        pairs.append(np.column_stack([each[:-step, 1][together], each[step:, 1][together]]))
+        step += 1
+    job.store.write(OVERLAPS, number, {"pairs": np.unique(np.concatenate(pairs), axis=0)})

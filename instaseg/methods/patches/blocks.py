@@ -1,0 +1,284 @@
+"""Assembly of volumes that do not fit in memory: block by block, and the same as whole.
+
+Each step runs over all blocks before the next begins; what a step leaves for a block is in a store,
+so a run that was killed goes on with what is missing::
+
+    foreground -> rank -> select, thin out -> edges -> (partition) -> paint
+      b             b + 3 r      b + 2 r ...     b + 2 r    whole graph     b + r
+
+Only the partition of the patch graph, and for packed output the choice of channels, is global.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.blockwise import components
+from instaseg.blockwise.grid import pack, read_mask
+from instaseg.blockwise.work import Run
+from instaseg.geometry import Box
+from instaseg.methods.patches import assembly, block_selection, block_steps
+from instaseg.methods.patches.block_steps import BlockJob, BlockTask
+from instaseg.methods.patches.partition import partition
+from instaseg.methods.patches.patch_graph import EdgeSums, weighted_graph
+
+
+def label_blocks(job: BlockJob, run: Run) -> Painted:
+    """Label a volume block by block; the partition is that of the whole for any blocks.
+
+    Parameters
+    ----------
+    job : BlockJob
+        Patches, parameters, blocks, and the store, in which results of an earlier run are used.
+    run : callable
+        Runs a function on tasks of the blocks.
+
+    Returns
+    -------
+    Painted
+        The labels, to be read block by block.
+
+    Raises
+    ------
+    StageError
+        If blocks fail; the others are finished and kept.
+    """
+    _find_foreground(job, run)
+    if job.settings.cover_mask == "skeleton":
+        _write_skeleton(job)
+    _for_all(job, run, block_steps.rank_block, block_steps.RANKED, "rank patches")
+    block_selection.choose(job, run)
+    if job.settings.thin_out == "greedy":
+        block_selection.thin_out(job, run)
+    nodes = _number_selected(job)
+    _for_all(job, run, block_steps.sum_edges, block_steps.EDGES, "connect patches")
+    count = _partition(job, nodes)
+    if job.source.overlap(job.blocks.boxes[0]) is not None:
+        _for_all(job, run, block_steps.run_through, block_steps.THROUGH, "run through overlaps")
+    if job.settings.output != "single":
+        _choose_channels(job, run, count)
+    _for_all(job, run, block_steps.paint_block, block_steps.PAINTED, "paint instances")
+    return _painted(job)
+
+
+def _for_all(
+    job: BlockJob, run: Run, function: Callable[[BlockTask], None], step: str, description: str
+) -> None:
+    """Run a step for the blocks that have no result of it."""
+    numbers = range(len(job.blocks))
+    missing = [BlockTask(job, n) for n in numbers if not job.store.has(step, n)]
+    if missing:
+        run(function, missing, description)
+
+
+def _find_foreground(job: BlockJob, run: Run) -> None:
+    """Store the foreground, without small components if the settings say so."""
+    least = job.settings.ignore_small_components
+    if not least:
+        _for_all(job, run, block_steps.find_foreground, block_steps.FOREGROUND, "find foreground")
+        return
+    step = block_steps.ANY_FOREGROUND
+    _for_all(job, run, block_steps.find_foreground, step, "find foreground")
+    _for_all(job, run, block_steps.find_components, block_steps.COMPONENTS, "find components")
+    found = components.merge(
+        job.blocks, lambda n, names: job.store.read(block_steps.COMPONENTS, n, names)
+    )
+    large = np.concatenate([[False], found.sizes >= least])
+    for number, numbers in enumerate(found.numbers):
+        job.store.write(block_steps.LARGE, number, {"large": large[numbers]})
+    _for_all(job, run, block_steps.drop_small, block_steps.FOREGROUND, "drop small components")
+
+
+def _write_skeleton(job: BlockJob) -> None:
+    """Store the centre lines of the foreground, which no block knows alone.
+
+    This holds the foreground's bounding box in memory, a few bytes for each of its voxels.
+    """
+    numbers = range(len(job.blocks))
+    if all(job.store.has(block_steps.SKELETON, n) for n in numbers):
+        return
+    box = _foreground_box(job)
+    thin = assembly.skeleton(
+        read_mask(job.store, block_steps.FOREGROUND, job.blocks, box), job.ndim
+    )
+    for number in numbers:
+        block = job.blocks.boxes[number]
+        mask = read_mask(job.store, block_steps.VISIBLE, job.blocks, block)
+        shared = block.intersect(box)
+        lines = np.zeros(block.shape, dtype=bool)
+        if all(shared.shape):
+            inside = shared.shift([-b for b in block.begin]).slices
+            lines[inside] = thin[shared.shift([-b for b in box.begin]).slices]
+        job.store.write(block_steps.SKELETON, number, pack(lines & mask))
+
+
+def _foreground_box(job: BlockJob) -> Box:
+    """Return the bounding box of the foreground; of one voxel where there is none."""
+    first = np.array(job.blocks.shape)
+    last = np.zeros(len(first), np.int64)
+    for block in job.blocks.boxes:
+        found = np.argwhere(read_mask(job.store, block_steps.FOREGROUND, job.blocks, block))
+        if len(found):
+            first = np.minimum(first, found.min(axis=0) + block.begin)
+            last = np.maximum(last, found.max(axis=0) + block.begin + 1)
+    if not last.any():
+        first, last = np.zeros_like(last), np.ones_like(last)
+    return Box(tuple(map(int, first)), tuple(map(int, last)))
+
+
+def _number_selected(job: BlockJob) -> int:
+    """Store the selected patches of every block with their numbers in the order of selection."""
+    numbers = range(len(job.blocks))
+    chosen, scores, positions = [], [], []
+    for number in numbers:
+        kept = block_selection.read_kept(job, number)
+        ranked = job.store.read(block_steps.RANKED, number)
+        chosen.append(block_selection.read_chosen(job, number)[kept])
+        scores.append(ranked["scores"][kept])
+        positions.append(ranked["positions"][kept])
+    order = block_selection.selection_order(
+        np.concatenate(chosen), np.concatenate(scores), np.concatenate(positions)
+    )
+    nodes = np.empty(len(order), np.int64)
+    nodes[order] = np.arange(len(order))
+    ends = np.cumsum([0, *map(len, positions)])
+    for number in numbers:
+        if not job.store.has(block_steps.SELECTED, number):
+            kept = block_selection.read_kept(job, number)
+            selected = {
+                "positions": positions[number],
+                "nodes": nodes[ends[number] : ends[number + 1]],
+                "bits": job.read_claims(number)[kept],
+            }
+            job.store.write(block_steps.SELECTED, number, selected)
+    return len(nodes)
+
+
+def _partition(job: BlockJob, nodes: int) -> int:
+    """Cut the whole graph into instances; store each patch's one; return how many there are."""
+    settings = job.settings
+    graph = weighted_graph(
+        _all_edges(job),
+        nodes,
+        scale=assembly.unit(settings, job.window),
+        same_patch_weight=settings.same_patch_weight,
+    )
+    instances = partition(graph, how=settings.partition, single_patches=settings.single_patches)
+    for number in range(len(job.blocks)):
+        mine = job.store.read(block_steps.SELECTED, number, ["nodes"])["nodes"]
+        job.store.write(block_steps.MEMBERS, number, {"instances": instances[mine]})
+    return int(instances.max(initial=0))
+
+
+def _all_edges(job: BlockJob) -> EdgeSums:
+    """Return the edges of all blocks; the parts of one edge are added up."""
+    parts = [job.store.read(block_steps.EDGES, n) for n in range(len(job.blocks))]
+    return add_edges([EdgeSums(p["edges"], p["every"], p["same"]) for p in parts])
+
+
+def add_edges(parts: Sequence[EdgeSums]) -> EdgeSums:
+    """Return the sum of parts of a graph: every edge once, in lexicographic order."""
+    edges = np.concatenate([part.edges for part in parts])
+    every = np.concatenate([part.every for part in parts])
+    same = np.concatenate([part.same for part in parts])
+    if not len(edges):
+        return EdgeSums(edges, every, same)
+    order = np.lexsort((edges[:, 1], edges[:, 0]))
+    edges = edges[order]
+    first = np.flatnonzero(np.r_[True, (edges[1:] != edges[:-1]).any(axis=1)])
+    return EdgeSums(
+        edges[first],
+        np.add.reduceat(every[order], first, axis=0),
+        np.add.reduceat(same[order], first, axis=0),
+    )
+
+
+def _choose_channels(job: BlockJob, run: Run, count: int) -> None:
+    """Store the channel of every instance."""
+    channels = np.arange(count)
+    if job.settings.output == "packed":
+        _for_all(job, run, block_steps.find_overlaps, block_steps.OVERLAPS, "compare instances")
+        parts = [job.store.read(block_steps.OVERLAPS, n)["pairs"] for n in range(len(job.blocks))]
+        channels = first_free(np.unique(np.concatenate(parts), axis=0), count)
+    job.store.write(block_steps.CHANNELS, 0, {"channels": channels})
+
+
+def first_free(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return for instances 1 ... count the first channel without an earlier one they overlap.
+
+    Parameters
+    ----------
+    pairs : (m, 2) int64
+        Overlapping instances ``i < j``.
+    count : int
+        Number of instances.
+
+    Examples
+    --------
+    >>> first_free(np.array([[1, 2], [2, 3]]), 3).tolist()
+    [0, 1, 0]
+    """
+    earlier: dict[int, list[int]] = {}
+    for i, j in pairs.tolist():
+        earlier.setdefault(j, []).append(i)
+    channels = np.zeros(count, np.int64)
+    for instance in range(1, count + 1):
+        taken = {int(channels[other - 1]) for other in earlier.get(instance, ())}
+        channels[instance - 1] = next(c for c in range(len(taken) + 1) if c not in taken)
+    return channels
+
+
+@dataclass(frozen=True)
+class Painted:
+    """Labels of a volume, in a store.
+
+    Parameters
+    ----------
+    job : BlockJob
+        What was labelled.
+    channels : int
+        Length of the channel axis, at least 1.
+    numbers : ndarray of int32
+        Label of each instance, by its number in the store; 0 stays 0.
+    """
+
+    job: BlockJob
+    channels: int
+    numbers: NDArray[np.int32]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the labels: ``([z,] y, x)``, or with a channel axis if output has channels."""
+        space = self.job.blocks.image.shape[3 - self.job.ndim :]
+        return space if self.job.settings.output == "single" else (self.channels, *space)
+
+    def parts(self) -> Iterator[tuple[tuple[slice, ...], NDArray[np.int32]]]:
+        """Yield where labels are that are not 0, and the labels there."""
+        job, image = self.job, self.job.blocks.image
+        for number, block in enumerate(job.blocks.boxes):
+            painted = job.store.read(block_steps.PAINTED, number)
+            part = block.intersect(image).shift([-b for b in image.begin])
+            place = part.slices[3 - job.ndim :]
+            for channel, labels in zip(painted["channels"], painted["labels"], strict=True):
+                values = self.numbers[labels[0] if job.ndim == 2 else labels]
+                lead = () if job.settings.output == "single" else (slice(channel, channel + 1),)
+                yield (*lead, *place), values[None] if lead else values
+
+
+def _painted(job: BlockJob) -> Painted:
+    found, channels = [np.zeros(0, np.int32)], 1
+    for number in range(len(job.blocks)):
+        painted = job.store.read(block_steps.PAINTED, number, ["found"])
+        found.append(painted["found"])
+    present = np.unique(np.concatenate(found))
+    if job.settings.output != "single":
+        of_instances = job.store.read(block_steps.CHANNELS, 0)["channels"]
+        channels = int(of_instances.max(initial=0)) + 1
+        return Painted(job, channels, np.arange(len(of_instances) + 1, dtype=np.int32))
+    numbers = np.zeros(int(present.max(initial=0)) + 1, np.int32)
+    numbers[present] = np.arange(1, len(present) + 1)
+    return Painted(job, channels, numbers)

@@ -1,0 +1,124 @@
+"""Instances that are repaired block by block are those that are repaired at once."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from instaseg.errors import DataError
+from instaseg.io.arrays import array_attributes, list_arrays, open_array
+from instaseg.io.samples import read_whole
+from instaseg.postprocess.blocks import Target, postprocess_blocks
+from instaseg.postprocess.config import PostprocessingSettings
+from instaseg.postprocess.repair import postprocess
+
+
+def repaired(instances, options, *, ndim, block_shape):
+    with TemporaryDirectory() as folder:
+        target = Target(Path(folder) / "a.zarr", "instances", {"fingerprint": "f"})
+        postprocess_blocks(instances, options, ndim=ndim, block_shape=block_shape, target=target)
+        assert list_arrays(target.path) == ["instances"]
+        assert [p.name for p in target.path.iterdir() if p.name[0] != "."] == ["instances"]
+        assert array_attributes(target.path, "instances")["fingerprint"] == "f"
+        return read_whole(open_array(target.path, "instances"))
+
+
+FILLING = PostprocessingSettings(fill_holes="per_instance")
+LARGEST = PostprocessingSettings(components="largest", relabel="keep")
+
+
+def test_a_hole_across_blocks_is_filled_and_a_bay_is_not():
+    ring = np.zeros((9, 9), np.uint16)
+    ring[1:8, 1:8] = 5
+    ring[3:6, 3:6] = 0
+    ring[4, 4] = 7
+    bay = ring.copy()
+    bay[4, 5:] = 0
+    filled = np.where(ring == 7, 2, np.pad(np.ones((7, 7)), 1))
+    assert repaired(ring, FILLING, ndim=2, block_shape=(4, 4)).tolist() == filled.tolist()
+    opened = repaired(bay, FILLING, ndim=2, block_shape=(4, 4))
+    assert (opened > 0).tolist() == (bay > 0).tolist()
+
+
+def test_the_largest_part_is_found_across_blocks():
+    labels = np.array([[3, 3, 0, 3, 3, 3, 0, 4]], np.uint8)
+    kept = repaired(labels, LARGEST, ndim=2, block_shape=(1, 4))
+    assert kept.tolist() == [[0, 0, 0, 3, 3, 3, 0, 4]]
+    assert kept.dtype == np.uint8
+
+
+def test_instances_of_all_channels_get_numbers_of_their_own():
+    masks = np.array([[[1, 0, 1]], [[0, 0, 0]], [[0, 1, 1]]], bool)
+    numbered = repaired(masks, PostprocessingSettings(), ndim=2, block_shape=(1, 2))
+    assert numbered.tolist() == [[[1, 0, 1]], [[0, 0, 0]], [[0, 2, 2]]]
+
+
+@pytest.mark.parametrize(
+    ("instances", "message"),
+    [
+        (np.zeros((2, 2), np.float32), "labels must be integers; got float32"),
+        (np.array([[0, 1, -3]]), "must not be negative; found -3"),
+        (np.zeros((2, 2, 2, 2), int), "2 spatial axes"),
+    ],
+)
+def test_bad_instances_are_named_and_nothing_is_written(tmp_path, instances, message):
+    target = Target(tmp_path / "a.zarr", "instances", {})
+    with pytest.raises(DataError, match=message):
+        postprocess_blocks(instances, FILLING, ndim=2, block_shape=(1, 2), target=target)
+    assert not target.path.exists() or list_arrays(target.path) == []
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+DTYPES = st.sampled_from([np.uint8, np.int32, np.uint64, bool])
+
+
+@st.composite
+def cases(draw):
+    ndim = draw(st.integers(2, 3))
+    side = st.integers(1, 14 if ndim == 2 else 7)
+    spatial = tuple(draw(side) for _ in range(ndim))
+    lead = draw(st.sampled_from([(), (1,), (2,)]))
+    values = draw(
+        hnp.arrays(np.uint8, (*lead, *spatial), elements=st.sampled_from([0, 0, 1, 1, 1, 9, 200]))
+    )
+    block_shape = tuple(draw(st.integers(2, 9)) for _ in range(ndim))
+    return values.astype(draw(DTYPES)), ndim, block_shape
+
+
+@given(
+    cases(),
+    st.builds(
+        PostprocessingSettings,
+        components=st.sampled_from(["all", "largest"]),
+        fill_holes=st.sampled_from(["none", "per_instance"]),
+        remove_small_comps=st.integers(0, 4),
+        relabel=st.sampled_from(["sequential", "keep"]),
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_blocks_give_the_result_of_the_whole(case, options):
+    instances, ndim, block_shape = case
+    wanted = postprocess(instances, options, ndim=ndim)
+    found = repaired(instances, options, ndim=ndim, block_shape=block_shape)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == wanted.dtype
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(7, 5), (12, 12), (30, 4)]))
+@settings(max_examples=12, deadline=None)
+def test_rings_in_rings_are_filled_as_in_the_whole(seed, block_shape):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((24, 26), np.int32)
+    for label in rng.permutation(12) + 1:
+        (y, x), (h, w) = rng.integers(0, 18, 2), rng.integers(3, 14, 2)
+        ring = np.zeros(labels.shape, bool)
+        ring[y : y + h, x : x + w] = True
+        ring[y + 1 : y + h - 1, x + 1 : x + w - 1] = False
+        labels[ring & (labels == 0)] = label
+    wanted = postprocess(labels, FILLING, ndim=2)
+    found = repaired(labels, FILLING, ndim=2, block_shape=block_shape)
+    np.testing.assert_array_equal(found, wanted)
