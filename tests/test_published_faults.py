@@ -195,14 +195,15 @@ def test_10_a_setup_in_3d_without_overlap_has_a_loss_and_a_gradient():
     )
     torch.manual_seed(0)
     network = method.build_network()
-    labels = torch.zeros(1, 6, 12, 12, dtype=torch.int32)
-    labels[:, 1:5, 2:9, 2:6] = 1
-    labels[:, 1:5, 2:9, 6:9] = 2
+    labels = torch.zeros(1, 1, 6, 12, 12, dtype=torch.int32)
+    labels[:, :, 1:5, 2:9, 2:6] = 1
+    labels[:, :, 1:5, 2:9, 6:9] = 2
     batch = {"labels": labels, "mask": torch.ones(1, 4, 8, 8, dtype=torch.bool)}
+    batch["sites"] = method.sites(batch, seed=0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
     losses = []
     for _ in range(5):
-        loss, parts = method.loss(network(torch.rand(1, 1, 4, 8, 8)), batch)
+        loss, parts = method.loss(network(torch.rand(1, 1, 4, 8, 8), batch["sites"]), batch)
         assert set(parts) == {"patch", "foreground"}
         optimizer.zero_grad()
         loss.backward()

@@ -150,8 +150,8 @@ def test_one_consensus_serves_all_that_share_it(random_world, monkeypatch):
     from instaseg.methods.patches import assembly
 
     calls = []
-    original = assembly.consensus
-    monkeypatch.setattr(assembly, "consensus", lambda *a, **k: calls.append(1) or original(*a, **k))
+    original = assembly.vote
+    monkeypatch.setattr(assembly, "vote", lambda *a, **k: calls.append(1) or original(*a, **k))
     affinities, foreground, _, _ = random_world(7, (1, 12, 12), (3, 3))
     sets = [
         LabelSettings(patch_threshold=t, partition=p)
