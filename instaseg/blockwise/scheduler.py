@@ -249,7 +249,7 @@ def connect(workers: Workers) -> Iterator[Client]:
             with _environment_kept():
                 cluster = stack.enter_context(
                     LocalCluster(
-                        n_workers=workers.count, threads_per_worker=1, dashboard_address=None
+                        n_workers=workers.count, threads_per_worker=1, dashboard_address=":0"
                     )
                 )
                 client = stack.enter_context(Client(cluster))

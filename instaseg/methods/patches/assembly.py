@@ -259,7 +259,7 @@ def _with_consensus(
         for same_selection in _groups(same_ranking, SELECTION):
             one = same_selection[0][1]
             positions = select(volume, scores, one)
-            claimed = _claimed(volume, positions, one)
+            claimed = _claimed(volume, positions, one.patch_threshold)
             for same_graph in _groups(same_selection, GRAPH):
                 graph = _graph(votes, claimed, positions, same_graph[0][1])
                 for position, chosen in same_graph:
@@ -383,7 +383,11 @@ def _paint(
     instances = partition(graph, how=settings.partition, single_patches=settings.single_patches)
     z, y, x = volume.foreground.shape
     window_ = volume.inputs.window
+    if settings.painted_above != settings.patch_threshold:
+        claimed = _claimed(volume, positions, settings.painted_above)
     claims = Claims(instances, claimed, positions)
+    if settings.paint == "foreground":
+        claims = claims.inside(volume.foreground, window=window_)
     overlap = volume.foreground & ~volume.visible
     if overlap.any():
         alone = painted_once(claims, (z, y, x), window=window_)
@@ -392,7 +396,7 @@ def _paint(
             np.where(volume.visible & volume.centres, alone, 0),
             overlap,
             window=window_,
-            threshold=settings.patch_threshold,
+            threshold=settings.painted_above,
         )
     return paint(
         claims.instances,
@@ -408,17 +412,14 @@ def join(
     volume: Volume, votes: Consensus, positions: NDArray[np.int64], settings: LabelSettings
 ) -> NDArray[np.int32]:
     """Return the instances ``([n,] z, y, x)`` that the selected patches form (steps 5 and 6)."""
-    claimed = _claimed(volume, positions, settings)
+    claimed = _claimed(volume, positions, settings.patch_threshold)
     graph = _graph(votes, claimed, positions, settings)
     return _paint(volume, graph, claimed, positions, settings)
 
 
-def _claimed(
-    volume: Volume, positions: NDArray[np.int64], settings: LabelSettings
-) -> NDArray[np.uint64]:
+def _claimed(volume: Volume, positions: NDArray[np.int64], threshold: float) -> NDArray[np.uint64]:
     """Return the voxels that the selected patches claim, as bits."""
     inputs = volume.inputs
-    threshold = settings.patch_threshold
     return bits.gather_bits(inputs.affinities, positions, window=inputs.window, threshold=threshold)
 
 

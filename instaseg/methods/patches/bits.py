@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.methods.patches.offsets import Window
-from instaseg.methods.patches.tiles import as_float32, tiles
+from instaseg.methods.patches.tiles import as_float32, tiles, unit_of
 
 GATHERED = 4096
 """Patches gathered at a time where only some are wanted."""
@@ -54,7 +54,8 @@ def patch_bits(
     px, limit = window.shape[2], np.float32(threshold)
     for chunk, work in tiles(affinities, centres, radius=(0, 0, 0), tile=tile):
         shape, origin = chunk.shape[1:], work.origin
-        _pack(chunk.reshape(-1), shape, origin, work.boxes, centres, number, px, limit, out)
+        limits = (limit, unit_of(chunk))
+        _pack(chunk.reshape(-1), shape, origin, work.boxes, centres, number, px, limits, out)
     return out
 
 
@@ -95,12 +96,13 @@ def lines(window: Window) -> NDArray[np.int64]:
 
 @nb.njit(cache=True, nogil=True)
 def _pack_line(
-    values: Any, at: int, plane: int, px: int, centres: Any, threshold: Any, out: Any
+    values: Any, at: int, plane: int, px: int, centres: Any, limits: Any, out: Any
 ) -> None:
     """Pack the patches centred in one line, which begins at `at` in a plane of `values`.
 
     `out` gets the patches of the line's centres one after the other.
     """
+    threshold, unit = limits
     width = np.uint64(centres.size)
     words = np.zeros(centres.size, np.uint64)
     per_line = (px + 63) // 64
@@ -108,7 +110,7 @@ def _pack_line(
         begin = np.uint64(k * plane + at)
         bit = np.uint64(k % px % 64)
         for x in range(width):
-            words[x] |= np.uint64(values[begin + x] > threshold) << bit
+            words[x] |= np.uint64(np.float32(values[begin + x]) * unit > threshold) << bit
         if bit == 63 or k % px == px - 1:
             n = 0
             for x in range(centres.size):
@@ -127,7 +129,7 @@ def _pack(
     centres: Any,
     number: Any,
     px: int,
-    threshold: Any,
+    limits: Any,
     out: Any,
 ) -> None:
     for i in nb.prange(boxes.shape[0]):
@@ -141,7 +143,7 @@ def _pack(
                 at = ((z - origin[0]) * shape[1] + y - origin[1]) * shape[2] + x0 - origin[2]
                 first = number[z, y, x0] if line[0] else number[z, y, x0] + 1
                 plane = shape[0] * shape[1] * shape[2]
-                _pack_line(values, at, plane, px, line, threshold, out[first:])
+                _pack_line(values, at, plane, px, line, limits, out[first:])
 
 
 @nb.njit(cache=True, nogil=True)

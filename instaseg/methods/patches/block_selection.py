@@ -26,7 +26,7 @@ from instaseg.blockwise.grid import read_mask, within
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box, whole
 from instaseg.methods.patches import bits
-from instaseg.methods.patches.block_steps import COVERS, RANKED, BlockJob
+from instaseg.methods.patches.block_steps import RANKED, BlockJob
 from instaseg.methods.patches.cover import passes
 
 CHOICE = "choice"
@@ -137,7 +137,7 @@ def _read_candidates(job: BlockJob, box: Box, task: RoundTask) -> dict[str, NDAr
             {
                 "positions": ranked["positions"][kept],
                 "scores": ranked["scores"][kept],
-                "bits": job.store.read(COVERS, number)["bits"][kept],
+                "bits": job.read_bits(number, job.settings.fc_threshold)[kept],
                 "block": np.full(np.count_nonzero(kept), number),
                 "chosen": state["chosen"][kept],
                 "refused": refused[kept],
@@ -279,7 +279,7 @@ def _read_selected(job: BlockJob, box: Box) -> dict[str, NDArray[Any]]:
             {
                 "positions": ranked["positions"][kept],
                 "scores": ranked["scores"][kept],
-                "bits": job.store.read(COVERS, number)["bits"][kept],
+                "bits": job.read_bits(number, job.settings.fc_threshold)[kept],
                 "block": np.full(len(kept), number),
                 "row": kept,
                 "chosen": chosen[kept],

@@ -36,7 +36,7 @@ from instaseg.methods.patches.through import Claims, claims_in_overlap, painted_
 FOREGROUND, VISIBLE, SKELETON = "foreground", "visible", "skeleton"
 ANY_FOREGROUND, ANY_VISIBLE = "any_foreground", "any_visible"
 COMPONENTS, LARGE = "components", "large"
-RANKED, COVERS, CLAIMS = "ranked", "covers", "claims"
+RANKED, COVERS, CLAIMS, PAINTS = "ranked", "covers", "claims", "paints"
 SELECTED, EDGES, MEMBERS, PAINTED = "selected", "edges", "members", "painted"
 THROUGH = "through"
 OVERLAPS, CHANNELS = "overlaps", "channels"
@@ -44,20 +44,26 @@ OVERLAPS, CHANNELS = "overlaps", "channels"
 
 
 class PatchSource(Protocol):
-    """Predicted patches, read part by part; boxes lie inside the volume. Picklable."""
+    """Predicted patches, read part by part. Picklable."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """The volume ``(z, y, x)`` in voxels, margin included; z is 1 for 2-D data."""
 
     def foreground(self, box: Box) -> NDArray[Any]:
-        """Return the foreground or its probability in a box."""
+        """Return the foreground or its probability in a box inside the volume."""
 
     def overlap(self, box: Box) -> NDArray[Any] | None:
-        """Return where instances overlap in a box, or its probability; None where they never do."""
+        """Return where instances overlap in a box inside the volume, or its probability.
+
+        None where they never do.
+        """
 
     def affinities(self, box: Box, centres: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return the patches ``(K, *box.shape)`` in a box; only those at `centres` are used."""
+        """Return the patches ``(K, *box.shape)`` in a box, which may leave the volume.
+
+        Only those at `centres`, which lie inside, are used; others may hold any probability.
+        """
 
 
 @dataclass(frozen=True)
@@ -99,10 +105,19 @@ class BlockJob:
         """Return a block and so many radii of the patch around it; may leave the volume."""
         return self.blocks.boxes[number].grow([radii * r for r in self.window.radius])
 
-    def read_claims(self, number: int) -> NDArray[np.uint64]:
-        """Return the voxels that a block's candidates claim, as bits."""
-        same = self.settings.fc_threshold == self.settings.patch_threshold
-        return self.store.read(COVERS if same else CLAIMS, number)["bits"]
+    @property
+    def thresholds(self) -> dict[float, str]:
+        """Probabilities above which patches are kept as bits, and the steps that keep them."""
+        settings = self.settings
+        return {
+            settings.painted_above: PAINTS,
+            settings.patch_threshold: CLAIMS,
+            settings.fc_threshold: COVERS,
+        }
+
+    def read_bits(self, number: int, threshold: float) -> NDArray[np.uint64]:
+        """Return the voxels of a block's candidates above one of the thresholds, as bits."""
+        return self.store.read(self.thresholds[threshold], number)["bits"]
 
 
 @dataclass(frozen=True)
@@ -177,15 +192,13 @@ def _store_ranked(
     affinities: NDArray[Any] | None,
 ) -> None:
     positions = np.argwhere(candidates) + np.array(outer.begin)
-    thresholds = {COVERS: job.settings.fc_threshold, CLAIMS: job.settings.patch_threshold}
-    for step, threshold in thresholds.items():
-        if step == COVERS or job.settings.fc_threshold != job.settings.patch_threshold:
-            claimed = (
-                np.zeros((0, bits.words_of(job.window)), np.uint64)
-                if affinities is None
-                else bits.patch_bits(affinities, candidates, window=job.window, threshold=threshold)
+    for threshold, step in job.thresholds.items():
+        claimed = np.zeros((0, bits.words_of(job.window)), np.uint64)
+        if affinities is not None:
+            claimed = bits.patch_bits(
+                affinities, candidates, window=job.window, threshold=threshold
             )
-            job.store.write(step, number, {"bits": claimed})
+        job.store.write(step, number, {"bits": claimed})
     # last: it says that the block is done
     job.store.write(RANKED, number, {"positions": positions, "scores": scores[candidates]})
 
@@ -195,7 +208,7 @@ def _volume(job: BlockJob, outer: Box, *, voters: Box, pairs: Box) -> assembly.V
     foreground = read_mask(job.store, FOREGROUND, job.blocks, outer)
     visible = read_mask(job.store, VISIBLE, job.blocks, outer) & _inside(outer, pairs)
     centres = foreground & _inside(outer, voters) & _complete(job, outer)
-    affinities = _affinities(job, outer, centres)
+    affinities = job.source.affinities(outer, centres)
     inputs = assembly.Inputs(affinities, foreground, None, job.window, job.ndim)
     return assembly.Volume(inputs, foreground, visible, centres, job.device)
 
@@ -204,19 +217,6 @@ def _complete(job: BlockJob, outer: Box) -> NDArray[np.bool_]:
     """Return where patches lie inside the volume; nowhere outside it."""
     inner = whole(job.blocks.shape).grow([-r for r in job.window.radius])
     return _inside(outer, inner)
-
-
-def _affinities(job: BlockJob, outer: Box, centres: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return patches in `outer`, of which only the box around `centres` is read."""
-    found = np.argwhere(centres)
-    if not len(found):
-        return np.zeros((job.window.size, *outer.shape), np.uint8)
-    first, last = found.min(axis=0), found.max(axis=0) + 1
-    part = Box(tuple(map(int, first)), tuple(map(int, last)))
-    read = job.source.affinities(part.shift(outer.begin), centres[part.slices])
-    affinities = np.zeros((job.window.size, *outer.shape), read.dtype)
-    affinities[(slice(None), *part.slices)] = read
-    return affinities
 
 
 def _inside(outer: Box, box: Box) -> NDArray[np.bool_]:
@@ -277,11 +277,22 @@ def read_members(job: BlockJob, box: Box) -> Claims:
     """Return the selected patches of instances that are centred in a box."""
     parts = []
     for number in job.blocks.touching(box.intersect(whole(job.blocks.shape))):
-        selected = job.store.read(SELECTED, number, ["positions", "bits"])
+        selected = job.store.read(SELECTED, number, ["positions", "paints"])
         instances = job.store.read(MEMBERS, number)["instances"]
         kept = within(selected["positions"], box) & (instances > 0)
-        parts.append(Claims(instances[kept], selected["bits"][kept], selected["positions"][kept]))
-    return sum(parts[1:], parts[0])
+        parts.append(Claims(instances[kept], selected["paints"][kept], selected["positions"][kept]))
+    return _painted_part(job, sum(parts[1:], parts[0]), box)
+
+
+def _painted_part(job: BlockJob, claims: Claims, box: Box) -> Claims:
+    """Return what claims of patches centred in a box paint."""
+    if job.settings.paint == "patches":
+        return claims
+    wide = box.grow(job.window.radius)
+    begin = np.array(wide.begin)
+    local = Claims(claims.instances, claims.patches, claims.positions - begin)
+    part = local.inside(read_mask(job.store, FOREGROUND, job.blocks, wide), window=job.window)
+    return Claims(part.instances, part.patches, claims.positions)
 
 
 def read_claims(job: BlockJob, number: int) -> Claims:
@@ -317,11 +328,11 @@ def run_through(task: BlockTask) -> None:
         used = visible & _inside(outer, core) & _complete(job, outer)
         alone = np.where(used, alone, 0)
         found = claims_in_overlap(
-            _affinities(job, outer, alone > 0),
+            job.source.affinities(outer, alone > 0),
             alone,
             overlap,
             window=job.window,
-            threshold=job.settings.patch_threshold,
+            threshold=job.settings.painted_above,
         )
     arrays = {
         "instances": found.instances,

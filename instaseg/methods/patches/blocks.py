@@ -152,7 +152,8 @@ def _number_selected(job: BlockJob) -> int:
             selected = {
                 "positions": positions[number],
                 "nodes": nodes[ends[number] : ends[number + 1]],
-                "bits": job.read_claims(number)[kept],
+                "bits": job.read_bits(number, job.settings.patch_threshold)[kept],
+                "paints": job.read_bits(number, job.settings.painted_above)[kept],
             }
             job.store.write(block_steps.SELECTED, number, selected)
     return len(nodes)

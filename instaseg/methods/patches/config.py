@@ -134,6 +134,14 @@ class LabelSettings(Table):
     single_patches: Literal["keep", "drop"] = "keep"
     """Whether a patch that is attracted by no other is an instance."""
 
+    paint_threshold: float | None = Field(default=None, ge=0, lt=1)
+    """Probability above which a patch paints a voxel; `patch_threshold` where it is left out. Lower
+    values give fuller instances where a high `patch_threshold` separates them."""
+
+    paint: Literal["patches", "foreground"] = "patches"
+    """What a patch paints: all voxels it claims, or those of them that are foreground, which often
+    has the better outlines."""
+
     output: Literal["single", "one_per_channel", "packed"] = "single"
     """One label image, one channel per instance, or as few channels as hold instances apart."""
 
@@ -143,6 +151,11 @@ class LabelSettings(Table):
     region: Literal["whole", "bounding_box"] = "whole"
     """Work on the whole array or on its foreground's bounding box: same result, less memory.
     Blocks without foreground are left out in any case."""
+
+    @property
+    def painted_above(self) -> float:
+        """Probability above which a patch paints a voxel."""
+        return self.patch_threshold if self.paint_threshold is None else self.paint_threshold
 
 
 REMOVED_KEYS: dict[str, str] = {

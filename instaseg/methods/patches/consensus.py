@@ -28,7 +28,7 @@ from instaseg.errors import DataError
 from instaseg.methods.patches import simd
 from instaseg.methods.patches.config import Background, Vote
 from instaseg.methods.patches.offsets import Window
-from instaseg.methods.patches.tiles import grown, most, tiles
+from instaseg.methods.patches.tiles import grown, most, tiles, unit_of
 
 LARGEST = 32767
 """Fixed-point value of the largest possible consensus (int16)."""
@@ -213,7 +213,7 @@ def layout(window: Window) -> Layout:
 
 
 def flat_source(
-    chunk: NDArray[np.float32],
+    chunk: NDArray[Any],
     origin: NDArray[np.int64],
     index: NDArray[np.int32],
     window: Window,
@@ -223,9 +223,10 @@ def flat_source(
 
     ``(affinities, dims, index, voxels, thresholds)``: `dims` is the spatial shape and the origin of
     the affinities and the shape of the index; voxels are ``(K, 4)``: offset z, y, x and flat
-    position.
+    position; the last of the thresholds is the probability of one unit of the affinities.
     """
     where = np.column_stack([window.offsets(), window.flat()])
+    numbers = np.append(numbers, unit_of(chunk))
     dims = np.concatenate([chunk.shape[1:], origin, index.shape]).astype(np.int64)
     return chunk.reshape(-1), dims, index.reshape(-1), where, numbers
 
@@ -276,6 +277,7 @@ def read_line(source: Any, z: int, y: int, first: int, last: int, out: Any, seen
     one = np.float32(1)
     threshold = numbers[0]
     below = numbers[1]
+    unit = numbers[numbers.size - 1]
     bad = 0
     width = np.uint64(last - first + 1)
     seen[:] = 0
@@ -286,7 +288,7 @@ def read_line(source: Any, z: int, y: int, first: int, last: int, out: Any, seen
         q_at = np.uint64(q * dims[8] + first + where[k, 2])
         out_at = np.uint64(k) * width
         for i in range(width):
-            a = values[a_at + i]
+            a = np.float32(values[a_at + i]) * unit
             d = a if a > threshold else (a - one if a < below else zero)
             visible = index[q_at + i] >= 0
             out[out_at + i] = d if visible else zero

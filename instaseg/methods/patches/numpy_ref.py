@@ -250,9 +250,12 @@ def assemble(
         votes, [p & visible for p in patches], candidates[picked], patch_shape, settings
     )
     instances = partition(len(picked), edges, settings)
+    painted = foreground if settings.paint == "foreground" else np.ones_like(foreground)
+    above = settings.painted_above
+    patches = [(probabilities[i] > above) & painted for i in picked]
     through = run_through(instances, patches, candidates_mask=centres & visible)
     for centre, instance in through.items():
         instances.append(instance)
-        claimed = patch_of(affinities, centre, patch_shape) > th
+        claimed = patch_of(affinities, centre, patch_shape) > above
         patches.append(claimed & foreground & overlap)
     return paint(instances, patches, foreground.shape, settings)

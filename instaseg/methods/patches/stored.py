@@ -59,6 +59,14 @@ def decode_patches(
     return patches
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> Box:
+    """Return the smallest box that holds a mask, which is not empty."""
+    found = np.argwhere(mask)
+    return Box(
+        tuple(int(n) for n in found.min(axis=0)), tuple(int(n) + 1 for n in found.max(axis=0))
+    )
+
+
 @dataclass(frozen=True)
 class StoredPatches:
     """The predicted heads of a sample on disk, read box by box, as assembly in blocks reads them.
@@ -105,12 +113,21 @@ class StoredPatches:
         return overlap_probability({"numinst": self._read("numinst", box)})
 
     def affinities(self, box: Box, centres: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return the patches in a box; where they are codes, those at `centres` are decoded."""
-        if "affs" in self.keys:
-            return self._read("affs", box)
-        assert self.decode is not None
-        codes = self._read("code", box)
-        return decode_patches(codes, centres, self.decode, patch_size=self.patch_size)
+        """Return the patches in a box; those at `centres` are read, or decoded, the others 0."""
+        name = "affs" if "affs" in self.keys else "code"
+        # fresh zeros take no memory before they are written to
+        patches = np.zeros((self.patch_size, *box.shape), self._open(name).dtype)
+        if not centres.any():
+            return patches
+        part = bounding_box(centres)
+        stored = self._read(name, part.shift(box.begin))
+        if name == "affs":
+            patches[(slice(None), *part.slices)] = stored
+        else:
+            assert self.decode is not None
+            codes = stored[:, centres[part.slices]]
+            patches[:, centres] = quantise(self.decode(codes), stored.dtype)
+        return patches
 
     def _open(self, name: str) -> Reader:
         return open_array(self.path, self.keys[name])

@@ -40,6 +40,12 @@ class Claims:
     patches: NDArray[np.uint64]
     positions: NDArray[np.int64]
 
+    def inside(self, mask: NDArray[np.bool_], *, window: Window) -> Claims:
+        """Return what the claims have in a mask ``(z, y, x)``, inside which the patches lie."""
+        patches, corners = self.patches.copy(), self.positions - np.array(window.radius)
+        bits.keep_only(patches, corners, bits.lines(window), bits.pack_mask(mask))
+        return Claims(self.instances, patches, self.positions)
+
     def __add__(self, other: Claims) -> Claims:
         """Return both together."""
         return Claims(

@@ -50,16 +50,22 @@ def as_float32(affinities: NDArray[Any]) -> NDArray[np.float32]:
     return plain
 
 
+def unit_of(values: NDArray[Any]) -> np.float32:
+    """Return the probability that one unit of stored values means."""
+    return np.float32(1 / 255) if values.dtype == np.uint8 else np.float32(1)
+
+
 def tiles(
     affinities: NDArray[Any],
     wanted: NDArray[np.bool_],
     *,
     radius: tuple[int, int, int],
     tile: tuple[int, int, int],
-) -> Iterator[tuple[NDArray[np.float32], Work]]:
-    """Yield pieces of the affinities as contiguous float32 and the tiles to compute from them.
+) -> Iterator[tuple[NDArray[Any], Work]]:
+    """Yield contiguous pieces of the affinities and the tiles to compute from them.
 
-    Contiguous float32 is one piece and is not copied; anything else is converted slab by slab.
+    Contiguous float32 or uint8 is one piece and is not copied (kernels multiply with
+    :func:`unit_of` what they read); anything else is converted to float32 slab by slab.
 
     Parameters
     ----------
@@ -75,7 +81,7 @@ def tiles(
     shape = wanted.shape
     boxes = [box for box in grid(whole(shape), tile) if wanted[box.slices].any()]
     axis = 0 if shape[0] > 1 else 1
-    plain = affinities.dtype == np.float32 and affinities.flags.c_contiguous
+    plain = affinities.dtype in (np.float32, np.uint8) and affinities.flags.c_contiguous
     step = shape[axis] if plain else _slab(affinities, axis, tile[axis])
     for low in range(0, shape[axis], step):
         mine = [box for box in boxes if low <= box.begin[axis] < low + step]
@@ -88,7 +94,8 @@ def tiles(
         origin[axis] = begin
         corners = np.array([(box.begin, box.end) for box in mine], dtype=np.int64)
         load = np.array([np.count_nonzero(wanted[box.slices]) for box in mine])
-        yield as_float32(affinities[part]), Work(origin, *_deal(corners, load))
+        piece = affinities[part] if plain else as_float32(affinities[part])
+        yield piece, Work(origin, *_deal(corners, load))
 
 
 def _slab(affinities: NDArray[Any], axis: int, tile: int) -> int:

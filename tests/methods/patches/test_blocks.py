@@ -39,7 +39,10 @@ class InMemory:
 
     def affinities(self, box, centres):
         # what lies outside the centres must not matter
-        return np.where(centres, self.patches[(slice(None), *box.slices)], np.float32(0.9))
+        patches = np.full((len(self.patches), *box.shape), np.float32(0.9))
+        at = np.argwhere(centres)
+        patches[:, centres] = self.patches[(slice(None), *(at + np.array(box.begin)).T)]
+        return patches
 
 
 def here(function, tasks, description):
@@ -91,6 +94,7 @@ CASES = [
     {"output": "one_per_channel", "score_threshold": 0.0, "single_patches": "drop"},
     {"vote": "product", "consensus": "sum", "rank": "signs", "patch_distance": 1},
     {"ignore_small_components": 6},
+    {"patch_threshold": 0.7, "paint_threshold": 0.4, "paint": "foreground", "output": "packed"},
 ]
 
 
