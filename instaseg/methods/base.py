@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Activation = Literal["sigmoid", "softmax", "none"]
 
+Result = Literal["instances", "classes", "points"]
+"""What ``label`` gives: instances, one class per voxel, or a table of points."""
+
 Device = Literal["cpu", "cuda"]
 """Where heavy steps run; ``"cuda"`` is the process's current CUDA device."""
 
@@ -88,7 +91,10 @@ class Coding(Protocol):
 
 
 class Method(Protocol):
-    """What a network predicts and how that becomes instances."""
+    """What a network predicts and how that becomes instances, classes or points."""
+
+    result: Result
+    """What :meth:`label` gives."""
 
     heads: tuple[Head, ...]
     """Outputs of the network, in order."""

@@ -16,7 +16,7 @@ from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, Symmetry, identity
-from instaseg.methods.base import Decode, Device, Head
+from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.patches.assembly import sweep
 from instaseg.methods.patches.block_steps import BlockJob
 from instaseg.methods.patches.codes import PatchCoding
@@ -92,6 +92,8 @@ class PatchesMethod:
     data : DataSettings
         Dimensions and channels of the images.
     """
+
+    result: Result = "instances"
 
     def __init__(
         self, settings: PatchesSettings, *, model: ModelSettings, data: DataSettings
