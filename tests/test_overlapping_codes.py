@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from instaseg.blockwise.store import open_store
-from instaseg.io.arrays import has_array, open_array, write_array
+from instaseg.io.arrays import delete_array, has_array, open_array, write_array
 from instaseg.io.samples import read_whole
+from instaseg.methods.patches.method import PatchesMethod
+from instaseg.stages import decode as decode_stage
 
 SETUP = """
 [method]
@@ -179,10 +181,36 @@ def test_codes_decoded_in_label_give_the_same(run, workspace, monkeypatch, exper
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_killed_decode_goes_on_with_the_missing_chunks(run, workspace, monkeypatch, experiment):
+    """Decoding a large image takes long; what is decoded is not decoded again."""
+    monkeypatch.chdir(workspace)
+    prediction = zarr_of(experiment, "predicted", "bars4")
+    before = read_whole(open_array(prediction, "volumes/pred_affs"))
+    delete_array(prediction, "volumes/pred_affs")
+    decoded = []
+    whole = PatchesMethod.decode
+
+    def counted(self, *arguments):
+        if len(decoded) == 2:
+            raise KeyboardInterrupt
+        decoded.append(1)
+        return whole(self, *arguments)
+
+    # an image of 96 x 96 in chunks of 24 x 24
+    monkeypatch.setattr(decode_stage, "chunk_shape", lambda channels, _: (channels, 24, 24))
+    with monkeypatch.context() as patched:
+        patched.setattr(PatchesMethod, "decode", counted)
+        assert run("-id", experiment, "--do", "decode").code == 130
+    assert not has_array(prediction, "volumes/pred_affs")
+    done = run("-id", experiment, "--do", "decode")
+    assert done.code == 0, done.err
+    assert "decode: sample bars4 goes on after 2 chunks" in done.err
+    after = read_whole(open_array(prediction, "volumes/pred_affs"))
+    np.testing.assert_array_equal(before, after)
+
+
 def test_label_asks_for_decode(run, workspace, monkeypatch, experiment):
     monkeypatch.chdir(workspace)
-    from instaseg.io.arrays import delete_array
-
     prediction = zarr_of(experiment, "predicted", "bars4")
     delete_array(prediction, "volumes/pred_affs")
     assert not has_array(prediction, "volumes/pred_affs")

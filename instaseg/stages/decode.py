@@ -6,11 +6,14 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from instaseg.blockwise.scheduler import run_tasks
 from instaseg.geometry import grid, whole
-from instaseg.io.arrays import new_array, open_array
+from instaseg.io.arrays import ArrayPlan, forget_parts, open_array, resumed_arrays
 from instaseg.methods.base import Decode
 from instaseg.methods.build import MethodSpec
+from instaseg.run.fingerprint import fingerprint
 from instaseg.settings import Table
 from instaseg.stages.context import Context
 from instaseg.stages.decoding import checkpoint_decoder, decoded_fingerprint, is_decoded
@@ -86,11 +89,17 @@ def run(context: Context) -> None:
         )
         for sample in missing
     ]
+    if overwrite:
+        for task in tasks:
+            forget_parts(task.prediction)
     run_tasks(decode_sample, tasks, workers=context.workers, description="decode")
 
 
 def decode_sample(task: DecodeTask) -> None:
-    """Decode the foreground of a sample chunk by chunk; the patches appear when all is done."""
+    """Decode the foreground of a sample chunk by chunk, those an earlier run has not decoded.
+
+    The patches appear when all is done.
+    """
     method = task.method.build()
     assert method.decoded is not None  # else there is no task
     readers = {head.name: open_array(task.prediction, head.key) for head in method.heads}
@@ -98,19 +107,24 @@ def decode_sample(task: DecodeTask) -> None:
     space = codes.shape[1:]
     channels = method.decoded.channels
     chunks = chunk_shape(channels, (codes.chunks or codes.shape)[1:])
-    attributes = {**codes.attributes, "fingerprint": task.fingerprint}
-    with new_array(
-        task.prediction,
+    plan = ArrayPlan(
         method.decoded.key,
-        shape=(channels, *space),
-        dtype=codes.dtype,
-        chunks=chunks,
-        attributes=attributes,
-    ) as writer:
-        for box in grid(whole(space), chunks[1:]):
+        (channels, *space),
+        np.dtype(codes.dtype),
+        chunks,
+        {**codes.attributes, "fingerprint": task.fingerprint},
+    )
+    made_from = fingerprint(task.fingerprint, list(chunks))
+    with resumed_arrays(task.prediction, [plan], made_from) as ((writer,), done):
+        if len(done):
+            logger.info("decode: sample %s goes on after %d chunks", task.sample, len(done))
+        for number, box in enumerate(grid(whole(space), chunks[1:])):
+            if number in done:
+                continue
             part = {
                 name: reader[(slice(0, reader.shape[0]), *box.slices)]
                 for name, reader in readers.items()
             }
             (patches,) = method.decode(part, [task.parameters], task.decode).values()
             writer[(slice(None), *box.slices)] = patches
+            done.update([number])
