@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,27 @@ def read_mask(store: Store, step: str, blocks: BlockGrid, box: Box) -> NDArray[n
         shared = block.intersect(box)
         mask[_relative(shared, box)] = values[_relative(shared, block)]
     return mask
+
+
+def read_part(store: Store, step: str, blocks: BlockGrid, box: Box, *, name: str) -> NDArray[Any]:
+    """Return the part in `box` of an array that every block has in the store under a name.
+
+    Returns
+    -------
+    ndarray
+        Of the box's shape; 0 outside the volume.
+    """
+    found: NDArray[Any] | None = None
+    for number in blocks.touching(box):
+        block = blocks.boxes[number]
+        values = store.read(step, number, [name])[name]
+        if found is None:
+            found = np.zeros(box.shape, values.dtype)
+        shared = block.intersect(box)
+        found[_relative(shared, box)] = values[_relative(shared, block)]
+    if found is None:
+        raise ValueError(f"{box} lies outside the volume of shape {blocks.shape}")
+    return found
 
 
 def _relative(part: Box, to: Box) -> tuple[slice, ...]:

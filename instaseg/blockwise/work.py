@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Coordinate
@@ -53,11 +52,11 @@ class BlockWork:
 
 
 class BlockLabels(Protocol):
-    """Labels of a volume that are read part by part."""
+    """The result of a volume, read part by part."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``([z,] y, x)``, or ``(n, [z,] y, x)`` with channels."""
+        """``([z,] y, x)``, or ``(n, [z,] y, x)`` with channels; ``(n, columns)`` of points."""
 
-    def parts(self) -> Iterator[tuple[tuple[slice, ...], NDArray[np.int32]]]:
-        """Yield places and their labels; everything else is 0."""
+    def parts(self) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:
+        """Yield places and their labels, classes or points; everything else is 0."""

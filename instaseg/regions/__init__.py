@@ -1,0 +1,1 @@
+"""Regions of arrays: distances, morphology, thresholds, flooding."""
