@@ -2,7 +2,8 @@
 
 A file or folder is told apart by its suffix: ``.zarr``; ``.h5``, ``.hdf``, ``.hdf5``; ``.tif``,
 ``.tiff``; ``.png``. What is inside a zarr folder or an HDF5 file is named by a *key*, such as
-``volumes/raw``; an image file holds one array and its key is ignored.
+``volumes/raw``; an image file holds one array and its key is ignored. Arrays that are levels of an
+image in OME-Zarr come with its axes and voxel sizes.
 
 Writing is whole or not at all: an array is written as ``<key>.partial`` beside its place and
 renamed when complete, an image file under a temporary name. Arrays that take long to make keep what
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import DataError
-from instaseg.io import hdf_files, image_files, zarr_folders
+from instaseg.io import hdf_files, image_files, ome_zarr, zarr_folders
 from instaseg.io.text import write_text
 
 ZARR_SUFFIXES = (".zarr",)
@@ -130,7 +131,7 @@ def open_array(path: Path, key: str) -> Reader:
     if not has_array(path, key):
         raise DataError(missing_key(path, key))
     if suffix in ZARR_SUFFIXES:
-        return zarr_folders.ZarrReader(path, key)
+        return ome_zarr.open_level(path, key) or zarr_folders.ZarrReader(path, key)
     return hdf_files.HdfReader(path, key)
 
 

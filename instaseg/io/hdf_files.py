@@ -40,6 +40,12 @@ def list_arrays(path: Path) -> list[str]:
     return sorted(names)
 
 
+def group_attributes(path: Path, key: str) -> dict[str, Any]:
+    """Return the metadata stored with a group; none if there is no such group."""
+    with _open(path) as file:
+        return dict(file[key].attrs) if key in file else {}
+
+
 class HdfReader:
     """A data set of an HDF5 file.
 

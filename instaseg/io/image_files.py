@@ -142,9 +142,11 @@ class PngReader:
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         if self._whole is None:
             try:
-                self._whole = np.asarray(imageio.imread(self._path, plugin="pillow"))
+                values = np.asarray(imageio.imread(self._path, plugin="pillow"))
             except Exception as error:
                 raise _broken(self._path, error) from error
+            # of images of one bit, the bytes of True may be 255, which is not True everywhere
+            self._whole = values != 0 if values.dtype == bool else values
         return self._whole[index]
 
 
@@ -187,7 +189,7 @@ class StackLayout:
     shape : tuple of int
         Extent per axis; the last two are the pages'.
     dtype : dtype
-        uint8, uint16 or uint32.
+        uint8, uint16, uint32 or float32.
     axes : str
         One letter per axis, in the order ``ZCYX``; ``Z`` and ``C`` may be missing.
     resolution : tuple of float

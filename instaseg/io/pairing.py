@@ -9,6 +9,9 @@ from pathlib import Path
 from instaseg.errors import DataError
 from instaseg.io.arrays import IMAGE_SUFFIXES
 
+FOLDER_PAIRS = (("x", "y"), ("images", "masks"), ("raw", "label"))
+"""Names of a folder of images and of the one beside it with their labels."""
+
 
 def visible_files(folder: Path) -> list[Path]:
     """Return what lies in a folder, sorted, hidden files left out."""

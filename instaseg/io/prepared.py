@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from instaseg.errors import ConfigError, DataError, InstasegError
 from instaseg.io.arrays import has_array, write_array
 from instaseg.io.convert import LABELS_KEY, MASK_KEY, RAW_KEY, Converted
+from instaseg.io.points import POINTS_KEY
 from instaseg.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -31,17 +32,21 @@ class Arrays:
         The image.
     arrays : mapping of str to array
         The others by key: ``volumes/gt_labels`` ``([z,] y, x)`` or ``volumes/gt_instances``
-        ``(n, [z,] y, x)``, and ``volumes/mask`` ``([z,] y, x)``.
+        ``(n, [z,] y, x)``, and ``volumes/mask`` ``([z,] y, x)``; other images ``([z,] y, x)``; and
+        ``volumes/gt_points``, a table (see :mod:`instaseg.io.points`).
     resolution : tuple of float
         Size of a voxel per spatial axis.
     unit : str
         Unit of `resolution`.
+    attributes : mapping
+        More attributes of the image, such as its ``type``.
     """
 
     raw: NDArray[Any]
     arrays: Mapping[str, NDArray[Any]]
     resolution: tuple[float, ...]
     unit: str = "voxel"
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,21 @@ def _write(sample: Arrays, path: Path) -> None:
         "axis_names": space,
         "units": [sample.unit] * ndim,
     }
-    write_array(path, RAW_KEY, sample.raw, attributes={**attributes, "axis_names": ["c", *space]})
-    for key in sorted(sample.arrays, key=(MASK_KEY, LABELS_KEY, INSTANCES_KEY).index):
+    own = {**attributes, **sample.attributes, "axis_names": ["c", *space]}
+    write_array(path, RAW_KEY, sample.raw, attributes=own)
+    for key in sorted(sample.arrays, key=_place):
+        array = sample.arrays[key]
+        if key == POINTS_KEY:
+            write_array(path, key, array)
+            continue
         names = ["n", *space] if key == INSTANCES_KEY else space
-        write_array(path, key, sample.arrays[key], attributes={**attributes, "axis_names": names})
+        write_array(path, key, array, attributes={**attributes, "axis_names": names})
+
+
+def _place(key: str) -> int:
+    """Return when an array is written: the ground truth of instances last."""
+    last = (MASK_KEY, LABELS_KEY, INSTANCES_KEY)
+    return last.index(key) if key in last else -1
 
 
 def refuse_problems(problems: Sequence[str]) -> None:

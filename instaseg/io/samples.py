@@ -3,9 +3,9 @@
 Layouts of a folder, tried in this order where the format is left open::
 
     <folder>/a.zarr ...            volumes/raw, and volumes/gt_labels or volumes/gt_instances inside
-    <folder>/a.hdf ...             the same keys inside
+    <folder>/a.hdf ...             the same keys inside, or the annotations of CREMI
     <folder>/x/a.tif  y/a.tif      images and labels, paired by name or by the number in it
-    <folder>/images/  masks/       likewise
+    <folder>/images/  masks/       likewise, as are raw/ and label/
     <folder>/a.tif ...             images only
 """
 
@@ -15,7 +15,7 @@ import difflib
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from instaseg.data.config import DataSettings
 from instaseg.errors import DataError
+from instaseg.io import cremi, ome_zarr
 from instaseg.io.arrays import (
     HDF_SUFFIXES,
     ZARR_SUFFIXES,
@@ -32,23 +33,33 @@ from instaseg.io.arrays import (
     has_array,
     open_array,
 )
-from instaseg.io.pairing import image_files, pair_images, visible_files
+from instaseg.io.pairing import FOLDER_PAIRS, image_files, pair_images, visible_files
+from instaseg.io.points import Points
+from instaseg.io.resampled import ResampledReader
+from instaseg.io.stacks import StackReader
 
-FOLDER_PAIRS = (("x", "y"), ("images", "masks"))
+Truth = Literal["labels", "instances", "points"]
+"""Ground truth as one label per voxel, as one channel per instance, where instances overlap, or as
+a table of points."""
 
-Truth = Literal["labels", "instances"]
-"""Ground truth as one label per voxel, or as one channel per instance, where instances overlap."""
+Wanted = Literal["labels", "points"]
+"""What a method learns: labels of either kind, or points."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where an array is: a path, and a key for formats that hold several arrays."""
+    """Where an array is: a path, and a key for formats that hold several arrays.
+
+    A folder that is no zarr is one of sections, see :class:`instaseg.io.stacks.StackReader`.
+    """
 
     path: Path
     key: str = ""
 
     def open(self) -> Reader:
         """Open the array; see :func:`instaseg.io.arrays.open_array`."""
+        if self.path.is_dir() and not self.key:
+            return StackReader(self.path)
         return open_array(self.path, self.key)
 
     def __str__(self) -> str:
@@ -73,8 +84,13 @@ class Sample:
         Units of `resolution`, for example ``("um", "um")``.
     channels : int
         Channels of the image.
-    truth : {"labels", "instances"}
-        What `labels` holds: one label per voxel, or one channel per instance, not 0 inside.
+    truth : {"labels", "instances", "points"}
+        What `labels` holds: one label per voxel, one channel per instance, not 0 inside, or points.
+    size : tuple of int, optional
+        Extent in voxels to which all arrays are resampled as they are read; left out, they come as
+        they are stored.
+    kind : str, optional
+        Type of the image, from its attribute ``type``; parameters may depend on it.
     """
 
     name: str
@@ -85,6 +101,12 @@ class Sample:
     units: tuple[str, ...]
     channels: int = 1
     truth: Truth = "labels"
+    size: tuple[int, ...] | None = None
+    kind: str | None = None
+
+    def resized(self, size: tuple[int, ...] | None) -> Sample:
+        """Return the same sample at another size; None for the one it is stored in."""
+        return replace(self, size=size)
 
     @property
     def ndim(self) -> int:
@@ -99,7 +121,8 @@ class Sample:
         DataError
             If it is missing or damaged, or has other axes or channels than the configuration says.
         """
-        return _ChannelsFirst(self.raw.open(), self)
+        raw = _ChannelsFirst(self.raw.open(), self)
+        return raw if self.size is None else ResampledReader(raw, self.size, "linear")
 
     def open_labels(self) -> Reader | None:
         """Open the ground truth; None where the sample has none.
@@ -116,13 +139,18 @@ class Sample:
         """
         if self.labels is None:
             return None
+        if self.truth == "points":
+            raise ValueError(f"sample {self.name} has points in place of labels")
         if self.truth == "instances":
-            return _InstanceChannels(self.labels, self)
-        return _Spatial(self.labels, self)
+            return self._at_size(_InstanceChannels(self.labels, self))
+        return self._at_size(_Spatial(self.labels, self))
 
     def open_mask(self) -> Reader | None:
         """Open the mask of complete labels as ``([z,] y, x)``; None where there is none."""
-        return None if self.mask is None else _Spatial(self.mask, self)
+        return None if self.mask is None else self._at_size(_Spatial(self.mask, self))
+
+    def _at_size(self, labels: Reader) -> Reader:
+        return labels if self.size is None else ResampledReader(labels, self.size, "nearest")
 
     def read_raw(self) -> NDArray[Any]:
         """Read the whole image as ``(c, [z,] y, x)``, in the type it is stored in."""
@@ -132,6 +160,20 @@ class Sample:
         """Read the whole ground truth, see :meth:`open_labels`; None where there is none."""
         reader = self.open_labels()
         return None if reader is None else read_whole(reader)
+
+    def read_points(self) -> Points:
+        """Read the points of a sample whose `truth` is points; see :mod:`instaseg.io.points`.
+
+        Raises
+        ------
+        DataError
+            If they are missing or damaged.
+        """
+        if self.labels is None or self.truth != "points":
+            raise ValueError(f"sample {self.name} has no points")
+        if self.labels.key == cremi.ANNOTATIONS:
+            return cremi.read_sites(self.labels.path, self.raw.key)
+        return np.asarray(read_whole(self.labels.open()), dtype=np.float64)
 
     def read_mask(self) -> NDArray[Any] | None:
         """Read the whole mask as ``([z,] y, x)``; None where the sample has none."""
@@ -307,7 +349,11 @@ def _channels_advice(shape: tuple[int, ...], ndim: int, channels: int) -> str:
 
 
 def find_samples(
-    folder: Path, settings: DataSettings, *, names: Sequence[str] = ()
+    folder: Path,
+    settings: DataSettings,
+    *,
+    names: Sequence[str] = (),
+    truth: Wanted = "labels",
 ) -> list[Sample]:
     """Return the samples of a data set, sorted by name; nothing but names and metadata is read.
 
@@ -319,6 +365,8 @@ def find_samples(
         Keys, format, axes.
     names : sequence of str
         Samples to keep; empty keeps all.
+    truth : {"labels", "points"}
+        What the ground truth has to be; labels may be instance channels.
 
     Returns
     -------
@@ -334,7 +382,7 @@ def find_samples(
     if not folder.is_dir() and folder.suffix.lower() not in HDF_SUFFIXES:
         found = "a file" if folder.exists() else "nothing"
         raise DataError(f"{folder}: expected a folder of images, found {found}. Check the path")
-    samples = sorted(_discover(folder, settings), key=lambda sample: sample.name)
+    samples = sorted(_discover(folder, settings, truth), key=lambda sample: sample.name)
     if not samples:
         raise DataError(f"{folder}: no images found; {_searched(settings)}{_folders_in(folder)}")
     _refuse_twins(folder, samples)
@@ -346,7 +394,10 @@ def _searched(settings: DataSettings) -> str:
     layouts = {
         "zarr": "*.zarr",
         "hdf": "*.h5, *.hdf, *.hdf5",
-        "tiff": "*.tif, *.tiff or *.png in x/ and y/, in images/ and masks/, or directly in it",
+        "tiff": (
+            "*.tif, *.tiff or *.png in x/ and y/, in images/ and masks/, in raw/ and label/, or"
+            " directly in it"
+        ),
     }
     formats = layouts if settings.input_format == "auto" else [settings.input_format]
     searched = "; ".join(layouts[f] for f in formats)
@@ -359,7 +410,7 @@ def _folders_in(folder: Path) -> str:
     return f". It has the folders {', '.join(names[:10])}: name one of them?" if names else ""
 
 
-def _discover(folder: Path, settings: DataSettings) -> list[Sample]:
+def _discover(folder: Path, settings: DataSettings, truth: Wanted) -> list[Sample]:
     """Return the samples of the first layout that has any."""
     wanted = settings.input_format
     if wanted in ("auto", "zarr", "hdf"):
@@ -367,41 +418,73 @@ def _discover(folder: Path, settings: DataSettings) -> list[Sample]:
             wanted, ZARR_SUFFIXES + HDF_SUFFIXES
         )
         if folder.suffix.lower() in suffixes:
-            return [_container_sample(folder, settings)]
+            return [_container_sample(folder, settings, truth)]
         containers = [p for p in visible_files(folder) if p.suffix.lower() in suffixes]
         if containers:
-            return [_container_sample(path, settings) for path in containers]
+            return [_container_sample(path, settings, truth) for path in containers]
     if wanted in ("auto", "tiff"):
-        return _image_samples(folder, settings)
+        samples = _image_samples(folder, settings)
+        if truth == "points":  # image files have none beside them
+            return [replace(sample, labels=None, truth="points") for sample in samples]
+        return samples
     return []
 
 
-def _container_sample(path: Path, settings: DataSettings) -> Sample:
+def _container_sample(path: Path, settings: DataSettings, wanted: Wanted) -> Sample:
     """Return the sample of a zarr folder or HDF5 file; missing arrays show when opened."""
-    attributes = (
-        array_attributes(path, settings.raw_key) if has_array(path, settings.raw_key) else {}
+    raw_key = _stored_key(path, settings.raw_key)
+    attributes = array_attributes(path, raw_key) if has_array(path, raw_key) else {}
+    labels, truth = (
+        _container_points(path, settings)
+        if wanted == "points"
+        else _container_truth(path, settings)
     )
-    labels, truth = _container_truth(path, settings)
     mask = settings.mask_key
     return Sample(
-        name=path.stem,
-        raw=Source(path, settings.raw_key),
+        name=path.stem.removesuffix(".ome"),
+        raw=Source(path, raw_key),
         labels=labels,
         mask=Source(path, mask) if mask and has_array(path, mask) else None,
         resolution=_resolution(attributes, settings),
         units=_units(attributes, settings.ndim),
         channels=settings.num_channels,
         truth=truth,
+        kind=None if attributes.get("type") is None else str(attributes["type"]),
     )
+
+
+def _container_points(path: Path, settings: DataSettings) -> tuple[Source | None, Truth]:
+    """Return the points of a zarr folder or HDF5 file, as our table or as CREMI's annotations."""
+    if has_array(path, settings.points_key):
+        return Source(path, settings.points_key), "points"
+    return (Source(path, cremi.ANNOTATIONS) if cremi.has_annotations(path) else None), "points"
 
 
 def _container_truth(path: Path, settings: DataSettings) -> tuple[Source | None, Truth]:
     """Return the ground truth of a zarr folder or HDF5 file: labels, else instance channels."""
-    if has_array(path, settings.gt_key):
-        return Source(path, settings.gt_key), "labels"
+    gt_key = _stored_key(path, settings.gt_key)
+    if has_array(path, gt_key):
+        return Source(path, gt_key), "labels"
     if has_array(path, settings.instances_key):
         return Source(path, settings.instances_key), "instances"
     return None, "labels"
+
+
+def _stored_key(path: Path, key: str) -> str:
+    """Return the array that a key means: in OME-Zarr, level 0 of an image or of its labels.
+
+    A key of an image in a zarr folder means that image. Where nobody named a key, and the folder
+    itself is an image, that image and its labels are meant.
+    """
+    if path.suffix.lower() not in ZARR_SUFFIXES or has_array(path, key):
+        return key
+    named = ome_zarr.level_key(path, key)
+    if named is not None:
+        return named
+    usual = DataSettings.model_fields
+    if key == usual["raw_key"].default:
+        return ome_zarr.level_key(path, "") or key
+    return (ome_zarr.label_key(path) if key == usual["gt_key"].default else None) or key
 
 
 def _resolution(attributes: Mapping[str, Any], settings: DataSettings) -> tuple[float, ...]:
@@ -424,11 +507,30 @@ def _units(attributes: Mapping[str, Any], ndim: int) -> tuple[str, ...]:
 
 def _image_samples(folder: Path, settings: DataSettings) -> list[Sample]:
     """Return the samples of a folder of image files."""
+    if settings.stack == "z":
+        return _stack_samples(folder, settings)
     for image_name, label_name in FOLDER_PAIRS:
         if (folder / image_name).is_dir() or (folder / label_name).is_dir():
             pairs = pair_images(folder / image_name, folder / label_name)
             return [_image_sample(image, label, settings) for image, label in pairs]
     return [_image_sample(image, None, settings) for image in image_files(folder)]
+
+
+def _stack_samples(folder: Path, settings: DataSettings) -> list[Sample]:
+    """Return the volumes whose sections are the image files of a folder, or of folders in it."""
+    pairs = [(folder / images, folder / labels) for images, labels in FOLDER_PAIRS]
+    images, labels = next((pair for pair in pairs if pair[0].is_dir()), (folder, folder / "masks"))
+    volumes = [path for path in visible_files(images) if path.is_dir()]
+    if not volumes and not image_files(images):
+        return []
+    found = [(volume, labels / volume.name) for volume in volumes] or [(images, labels)]
+    samples = []
+    for sections, of_labels in found:
+        pair_images(sections, of_labels)  # refuses sections without labels, and labels without
+        label = of_labels if of_labels.is_dir() else None
+        sample = _image_sample(sections, label, settings)
+        samples.append(replace(sample, name=sections.name if volumes else folder.name))
+    return samples
 
 
 def _image_sample(image: Path, label: Path | None, settings: DataSettings) -> Sample:

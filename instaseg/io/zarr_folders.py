@@ -71,11 +71,12 @@ class ZarrReader:
     """
 
     def __init__(self, path: Path, key: str) -> None:
-        self._name = f"{path}: {key}"
+        self.name = f"{path}: {key}"
+        """What messages call it."""
         self._folder = folder = path / key
         if _MAJOR < 3 and (folder / "zarr.json").is_file():
             raise DataError(
-                f"{self._name} is zarr format 3; zarr {zarr.__version__} reads format 2. Install"
+                f"{self.name} is zarr format 3; zarr {zarr.__version__} reads format 2. Install"
                 " zarr 3 (Python 3.12 or later), or write it again in format 2"
             )
         try:
@@ -83,7 +84,7 @@ class ZarrReader:
         except Exception as error:
             # Damaged metadata surfaces as anything from KeyError to a JSON error.
             raise DataError(
-                f"{self._name}: metadata cannot be read ({_brief(error)}); the array is damaged,"
+                f"{self.name}: metadata cannot be read ({_brief(error)}); the array is damaged,"
                 " write it again"
             ) from error
         self.shape: tuple[int, ...] = tuple(self._array.shape)
@@ -98,7 +99,7 @@ class ZarrReader:
             return dict(self._array.attrs)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{self._name}: attributes cannot be read ({_brief(error)}); the array is damaged,"
+                f"{self.name}: attributes cannot be read ({_brief(error)}); the array is damaged,"
                 " write it again"
             ) from error
 
@@ -111,7 +112,7 @@ class ZarrReader:
             # Codecs raise whatever they like on a damaged chunk.
             where = ", ".join(f"{s.start or 0}:{'' if s.stop is None else s.stop}" for s in index)
             raise DataError(
-                f"{self._name}[{where}] cannot be read ({_brief(error)}); a chunk is damaged, write"
+                f"{self.name}[{where}] cannot be read ({_brief(error)}); a chunk is damaged, write"
                 " the array again"
             ) from error
 

@@ -26,7 +26,7 @@ def names_of(samples):
     ]
 
 
-@pytest.mark.parametrize(("images", "labels"), [("x", "y"), ("images", "masks")])
+@pytest.mark.parametrize(("images", "labels"), [("x", "y"), ("images", "masks"), ("raw", "label")])
 def test_pairs_of_equal_names(tmp_path, images, labels):
     write(tmp_path, f"{images}/b.tif", f"{images}/a.png", f"{labels}/a.tif", f"{labels}/b.tif")
     (tmp_path / images / ".hidden.tif").write_text("")
