@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from instaseg.data.classes import ClassMap
 from instaseg.data.config import AugmentationSettings, NormalizationSettings, SamplingSettings
 from instaseg.data.crops import CropImage, open_crop_image
 from instaseg.data.normalization import Statistics, for_sample
@@ -100,6 +101,9 @@ class CropSource:
         From :func:`instaseg.data.normalization.fit`, or from the checkpoint.
     targets : callable, optional
         Computes small targets in the worker; must be picklable.
+    class_map : ClassMap, optional
+        What labels mean where they are classes; then ``labels`` of a batch are classes, -1 where
+        there is none.
     """
 
     samples: tuple[Sample, ...]
@@ -108,6 +112,7 @@ class CropSource:
     normalization: NormalizationSettings
     statistics: Statistics
     targets: Targets | None = None
+    class_map: ClassMap | None = None
 
 
 def training_batches(
@@ -297,7 +302,7 @@ class _Batches(Dataset[Any]):
 
         source = self._source
         return CropPipeline(
-            _open_images(source), source.crop.boxes(), source.sampling, self._augmentation
+            open_images(source), source.crop.boxes(), source.sampling, self._augmentation
         )
 
     def _collate(self, crops: Sequence[Crop]) -> dict[str, NDArray[Any]]:
@@ -313,10 +318,14 @@ class _Batches(Dataset[Any]):
         return batch | {name: np.stack([t[name] for t in targets]) for name in targets[0]}
 
 
-def _open_images(source: CropSource) -> list[CropImage]:
+def open_images(source: CropSource) -> list[CropImage]:
     """Return the samples, all with as many layers, in memory if all of them fit."""
     images = [
-        open_crop_image(sample, for_sample(sample, source.normalization, source.statistics))
+        open_crop_image(
+            sample,
+            for_sample(sample, source.normalization, source.statistics),
+            source.class_map,
+        )
         for sample in source.samples
     ]
     num_layers = max(image.num_layers for image in images)

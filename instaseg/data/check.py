@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.data.classes import WHITE, ClassMap
 from instaseg.data.config import AugmentationSettings, DataSettings
 from instaseg.errors import ConfigError, DataError
+from instaseg.io import cremi
 from instaseg.io.arrays import Reader, missing_key, slabs
 from instaseg.io.samples import Sample
 
 logger = logging.getLogger(__name__)
+
+TruthFaults = Callable[[Sample, Literal["required", "optional"]], Iterator[str]]
+"""Yields what is wrong with the values of a sample's ground truth; the array itself is opened and
+of the image's shape."""
 
 _MOST_LINES = 50
 _FLAT = "has the same value everywhere; expected one with contrast"
@@ -29,6 +37,7 @@ def check_samples(
     labels: Literal["required", "optional"],
     least_shape: Sequence[int],
     instances: Literal["may_overlap", "separate"] = "may_overlap",
+    truth_faults: TruthFaults | None = None,
 ) -> None:
     """Check that samples can be trained on, or predicted and scored.
 
@@ -47,6 +56,8 @@ def check_samples(
     instances : {"may_overlap", "separate"}
         ``separate`` for training a method that cannot tell how many instances are on a voxel:
         samples whose instances overlap are refused.
+    truth_faults : callable, optional
+        Checks the values of ground truth that is not instances, in place of the check of those.
 
     Raises
     ------
@@ -62,12 +73,13 @@ def check_samples(
     any instance.
     """
     _warn_of_no_mask(samples, settings)
+    find_faults = truth_faults or partial(instance_truth_faults, overlaps=instances)
     faults = [
         f"{sample.name}: {fault}"
         for sample in samples
         for fault in (
             *_faults(sample, settings, labels, tuple(least_shape)),
-            *_truth_faults(sample, labels, instances),
+            *_truth_faults(sample, labels, find_faults),
         )
     ]
     if not faults:
@@ -112,7 +124,7 @@ def _faults(
         (sample.labels, sample.open_labels, "labels"),
         (sample.mask, sample.open_mask, "mask"),
     ):
-        if source is None:
+        if source is None or (name == "labels" and sample.truth == "points"):
             continue
         try:
             reader = opened()
@@ -129,24 +141,91 @@ def _faults(
 
 
 def _truth_faults(
-    sample: Sample,
-    labels: Literal["required", "optional"],
-    instances: Literal["may_overlap", "separate"],
+    sample: Sample, labels: Literal["required", "optional"], find_faults: TruthFaults
 ) -> Iterator[str]:
-    """Yield what is wrong with the values of the ground truth."""
+    """Yield what is wrong with the values of the ground truth, where there is one."""
     try:
-        reader = sample.open_labels()
+        if sample.labels is None or (sample.truth != "points" and sample.open_labels() is None):
+            return
     except DataError:
         return  # listed already
-    if reader is None:
-        return
     try:
-        if sample.truth == "instances":
-            yield from _instance_faults(reader, labels, instances)
-        else:
-            yield from _label_faults(reader, labels)
+        yield from find_faults(sample, labels)
     except DataError as error:
         yield _without_name(error, sample)
+
+
+def instance_truth_faults(
+    sample: Sample,
+    needed: Literal["required", "optional"],
+    overlaps: Literal["may_overlap", "separate"],
+) -> Iterator[str]:
+    """Yield what is wrong with the values of instances.
+
+    Parameters
+    ----------
+    sample : Sample
+        With ground truth.
+    needed : {"required", "optional"}
+        Whether something has to be labelled.
+    overlaps : {"may_overlap", "separate"}
+        Whether instances may overlap.
+    """
+    reader = sample.open_labels()
+    assert reader is not None
+    if sample.truth == "instances":
+        yield from _instance_faults(reader, needed, overlaps)
+    else:
+        yield from _label_faults(reader, needed)
+
+
+def class_faults(sample: Sample, class_map: ClassMap) -> Iterator[str]:
+    """Yield what is wrong with the values of a mask of classes.
+
+    Parameters
+    ----------
+    sample : Sample
+        With ground truth.
+    class_map : ClassMap
+        What its values should mean.
+    """
+    reader = sample.open_labels()
+    assert reader is not None
+    if class_map.objects == "classes" and sample.truth == "instances":
+        yield (
+            f"{sample.labels} has one channel per instance; expected one class per voxel in"
+            ' data.gt_key. Set method.objects = "instances" if all instances are of class 1'
+        )
+        return
+    if not (np.issubdtype(reader.dtype, np.integer) or reader.dtype == np.bool_):
+        yield (
+            f"mask is {reader.dtype}; expected integers, 0 for background and one number per class."
+            f" {_float_advice(reader)}"
+        )
+        return
+    found: set[int] = set()
+    for index in slabs(reader.shape):
+        found.update(fastremap.unique(reader[index].astype(np.int64)).tolist())
+    strangers = class_map.strangers(np.array(sorted(found)))
+    if strangers:
+        ignored = "" if class_map.ignore is None else f" or {class_map.ignore}, which is ignored,"
+        white = " (or 0 and 255)" if class_map.white_is_one else ""
+        more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+        yield (
+            f"mask has the value {', '.join(map(str, strangers[:5]))}{more}; expected classes 0 to"
+            f" {class_map.num_classes - 1}{white}{ignored} because method.num_classes ="
+            f" {class_map.num_classes}. {_class_advice(strangers)}"
+        )
+
+
+def _class_advice(strangers: Sequence[int]) -> str:
+    """Return what to do about values that are no classes."""
+    if list(strangers) == [WHITE]:
+        return f"Set method.ignore_index = {WHITE} if these voxels have no class"
+    return (
+        "Set method.num_classes, method.ignore_index for voxels without a class, or"
+        ' method.objects = "instances" if these are labels of instances'
+    )
 
 
 def _warn_of_no_mask(samples: Sequence[Sample], settings: DataSettings) -> None:
@@ -166,6 +245,12 @@ def _without_name(error: DataError, sample: Sample) -> str:
 
 def _no_labels(sample: Sample, settings: DataSettings) -> str:
     """Return the message for a sample that has no labels."""
+    if sample.truth == "points":
+        return (
+            f"{sample.raw.path} has no sites of synapses; expected an array"
+            f" {settings.points_key!r} (data.points_key), or an HDF5 file with"
+            f" {cremi.LOCATIONS!r} as CREMI has it. Run the app's prepare.py, or add them"
+        )
     if sample.raw.key:
         return (
             f"{missing_key(sample.raw.path, settings.gt_key)} (data.gt_key names the labels;"
@@ -182,7 +267,7 @@ def _shape_faults(shape: tuple[int, ...], least_shape: tuple[int, ...]) -> Itera
     if any(n < least for n, least in zip(shape, least_shape, strict=True)):
         yield (
             f"image of shape {shape} is smaller than {least_shape}, what the method looks at around"
-            " a voxel; leave it out, or choose a smaller method.patch_shape"
+            " a voxel; leave it out, or choose a smaller method.patch_shape or method.context"
         )
 
 
@@ -322,8 +407,8 @@ def _instance_faults(
     if overlaps == "separate" and found.most > 1:
         yield (
             f"instances overlap, up to {found.most} on a voxel; overlapping ground truth needs"
-            " method.foreground = 'count'. Set it, or name labels that do not overlap with"
-            " data.gt_key"
+            " the method patches with method.foreground = 'count'. Set it, or name labels that do"
+            " not overlap with data.gt_key"
         )
 
 
@@ -357,7 +442,7 @@ def check_augmentation(
     augmentation: AugmentationSettings,
     settings: DataSettings,
     *,
-    instances: Literal["may_overlap", "separate"],
+    instances: Literal["may_overlap", "separate", "none"],
 ) -> None:
     """Check that augmentations fit the channels of the images, and the method.
 
@@ -367,19 +452,26 @@ def check_augmentation(
         What is checked.
     settings : DataSettings
         Number of channels.
-    instances : {"may_overlap", "separate"}
-        Whether the method can tell how many instances are on a voxel.
+    instances : {"may_overlap", "separate", "none"}
+        Whether the method can tell how many instances are on a voxel, or knows none.
 
     Raises
     ------
     ConfigError
-        If hue is turned in images that are not RGB, a single channel is to be permuted, or crops
-        are laid over each other for a method that keeps instances apart.
+        If hue is turned in images that are not RGB, a single channel is to be permuted, sections
+        are changed in images that have none, or crops are laid over each other for a method that
+        keeps instances apart.
     """
+    if augmentation.overlay.probability > 0 and instances == "none":
+        raise ConfigError(
+            "[training.augmentation.overlay] probability: crops laid over each other need instances"
+            " as ground truth, which this method has not. Set probability = 0"
+        )
     if augmentation.overlay.probability > 0 and instances == "separate":
         raise ConfigError(
             "[training.augmentation.overlay] probability: crops laid over each other make instances"
-            " overlap; expected method.foreground = 'count'. Set it, or probability = 0"
+            " overlap; expected the method patches with method.foreground = 'count'. Set it, or"
+            " probability = 0"
         )
     channels = settings.num_channels
     if augmentation.hue.probability > 0 and channels != 3:
@@ -392,6 +484,17 @@ def check_augmentation(
             "[training.augmentation.permute_channels] probability: expected more than one channel,"
             f" found data.num_channels = {channels}. Set probability = 0"
         )
+    if augmentation.grayscale.probability > 0 and channels < 2:
+        raise ConfigError(
+            "[training.augmentation.grayscale] probability: expected more than one channel, found"
+            f" data.num_channels = {channels}. Set probability = 0"
+        )
+    for name in ("misalignment", "missing_sections"):
+        if getattr(augmentation, name).probability > 0 and settings.ndim == 2:
+            raise ConfigError(
+                f"[training.augmentation.{name}] probability: expected volumes, which have"
+                " sections, found data.ndim = 2. Set probability = 0"
+            )
 
 
 def _float_advice(labels: Reader) -> str:

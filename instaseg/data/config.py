@@ -27,6 +27,37 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 """``[low, high]`` of a uniform distribution."""
 
+
+def _positive(value: tuple[float, float]) -> tuple[float, float]:
+    """Refuse an interval that begins at 0 or below."""
+    if value[0] <= 0:
+        raise ValueError(f"must be positive; got {list(value)}")
+    return value
+
+
+def _share(value: tuple[float, float]) -> tuple[float, float]:
+    """Refuse an interval that leaves the range from 0 to 1."""
+    if value[0] < 0 or value[1] > 1:
+        raise ValueError(f"must lie between 0 and 1; got {list(value)}")
+    return value
+
+
+PositiveInterval = Annotated[Interval, AfterValidator(_positive)]
+ShareInterval = Annotated[Interval, AfterValidator(_share)]
+
+
+def _counts(value: tuple[int, int]) -> tuple[int, int]:
+    """Refuse a range of numbers whose end lies before its begin."""
+    if value[0] > value[1]:
+        raise ValueError(f"must be [low, high] with low <= high; got {list(value)}")
+    return value
+
+
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_counts)
+]
+"""``[low, high]`` of a number that is drawn evenly, both ends included."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -52,6 +83,55 @@ class NormalizationSettings(Table):
         return self
 
 
+class ObjectSizeSettings(Table):
+    """Images resized so that their objects have a common diameter, in training and prediction."""
+
+    target: Literal["none"] | Annotated[float, Field(gt=0)] = "none"
+    """Diameter in voxels that objects are resized to: in training each image by the median diameter
+    of its labelled instances; `none` leaves images as they are. Instances come back at the size of
+    the image."""
+    diameter: Literal["two_pass"] | Annotated[float, Field(gt=0)] = "two_pass"
+    """Diameter of the objects in images that are predicted, in voxels; `two_pass` measures it in a
+    first prediction of (the middle of) each image, resized as suits most training images."""
+    axes: Literal["plane", "all"] = "plane"
+    """Axes of a volume that are resized: `plane` leaves z as it is, `all` is for volumes of equal
+    resolution; in images both are the same."""
+    max_factor: float = Field(default=4.0, ge=1)
+    """Greatest factor by which an image is enlarged or reduced."""
+
+
+class SplitSettings(Table):
+    """Part of the training samples held out for validation, instead of `val_data`."""
+
+    folds: Literal[0] | Annotated[int, Field(ge=2)] = 0
+    """Parts that the samples of `train_data` are dealt into, by a hash of their names; 0 takes
+    `val_data` instead."""
+    fold: int = Field(default=1, ge=1)
+    """Which part validates, from 1; the others train. Cross validation is one experiment for
+    each."""
+
+    @model_validator(mode="after")
+    def _check_fold(self) -> SplitSettings:
+        if self.folds and self.fold > self.folds:
+            raise ValueError(f"fold must be at most folds; got {self.fold} of {self.folds}")
+        return self
+
+
+class FilterSettings(Table):
+    """Training samples that are left out: those with a value outside of a range that is given."""
+
+    foreground: ShareInterval | None = None
+    """Least and greatest share of voxels in instances, `[0.01, 1]` for example."""
+    mean: Interval | None = None
+    """Range of the mean of the image as it is stored, over all channels; `inf` is no limit."""
+    min: Interval | None = None
+    """Range of its least value."""
+    max: Interval | None = None
+    """Range of its greatest value."""
+    std: Interval | None = None
+    """Range of its standard deviation."""
+
+
 class DataSettings(Table):
     """Where images and labels are, and what they look like."""
 
@@ -65,6 +145,9 @@ class DataSettings(Table):
     input_format: Literal["auto", "zarr", "hdf", "tiff"] = "auto"
     """What a folder holds: `zarr` folders, `hdf` files, or image files (`tiff`: TIFF and PNG, in
     `x/` and `y/` or `images/` and `masks/`); `auto` looks."""
+    stack: Literal["none", "z"] = "none"
+    """`z` takes the 2-D image files of a folder as the sections of one volume, in the order of the
+    numbers in their names; where `x/` has folders, each of these is a volume. Needs `ndim = 3`."""
     raw_key: str = "volumes/raw"
     """Array of the image in a zarr folder or HDF5 file."""
     gt_key: str = "volumes/gt_labels"
@@ -72,6 +155,10 @@ class DataSettings(Table):
     instances_key: str = "volumes/gt_instances"
     """Array of overlapping instances in a zarr folder or HDF5 file: one channel per instance, not 0
     inside; read where there is no array `gt_key`."""
+    points_key: str = "volumes/gt_points"
+    """Array of sites of synapses in a zarr folder or HDF5 file, for `method.name = "synapses"`: a
+    row of kind, position in voxels, probability, threshold and partner each. HDF5 files without it
+    may have the annotations of CREMI."""
     mask_key: str | None = None
     """Array that is not 0 where labels are complete; without it they are complete everywhere. For
     partly labelled data: outside of it only what is labelled is learnt, see
@@ -86,6 +173,17 @@ class DataSettings(Table):
     """The two data sets `cross_validate` swaps: parameters chosen on one score the other."""
     normalization: NormalizationSettings = NormalizationSettings()
     """How intensities are normalised before training and prediction."""
+    object_size: ObjectSizeSettings = ObjectSizeSettings()
+    """How images are resized to a common size of their objects."""
+    split: SplitSettings = SplitSettings()
+    """Part of the training samples held out for validation."""
+    filters: FilterSettings = FilterSettings()
+    """Training samples that are left out."""
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are samples for validation."""
+        return self.val_data is not None or self.split.folds > 0
 
     @field_validator("cross_val_folders")
     @classmethod
@@ -93,6 +191,14 @@ class DataSettings(Table):
         if value[0] == value[1]:
             raise ValueError(f"must be two different data sets; got {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _check_stack(self) -> DataSettings:
+        if self.stack == "z" and self.ndim != 3:
+            raise ValueError(
+                f"stack = 'z' makes volumes of images: ndim must be 3; got {self.ndim}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_voxel_size(self) -> DataSettings:
@@ -110,20 +216,34 @@ class SamplingSettings(Table):
     probability_random: Probability = 0.5
     """Share of crops at a place drawn evenly from all voxels of all images."""
     probability_fg: Probability = 0.5
-    """Share of crops that contain a voxel of an instance; every instance is drawn equally often."""
+    """Share of crops that contain a voxel of an instance, or of a class other than 0, drawn from
+    all of them as `balance` says."""
+    probability_bg: Probability = 0.0
+    """Share of crops that contain a voxel of the background, drawn evenly from all of them."""
     probability_overlap: Probability = 0.0
     """Share of crops that contain a voxel where instances overlap; every pair of them is drawn
     equally often. Where none overlap it counts as `probability_fg`."""
+    balance: Literal["each", "voxels"] = "each"
+    """Which foreground voxel is drawn: `each` makes every instance, in semantic segmentation every
+    class, equally frequent, `voxels` every voxel."""
+    place: Literal["anywhere", "centre"] = "anywhere"
+    """Where the drawn voxel lies in its crop: `anywhere`, or in the `centre` as far as the border
+    of the image allows."""
     min_masked: Probability = 0.0
     """Least share of foreground in a crop; one with less is drawn again, up to 20 times."""
 
     @model_validator(mode="after")
     def _check_sum(self) -> SamplingSettings:
-        shares = (self.probability_random, self.probability_fg, self.probability_overlap)
+        shares = (
+            self.probability_random,
+            self.probability_fg,
+            self.probability_bg,
+            self.probability_overlap,
+        )
         if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
             raise ValueError(
-                "probability_random, probability_fg and probability_overlap must sum to 1;"
-                f" got {' + '.join(map(str, shares))} = {sum(shares):g}"
+                "probability_random, probability_fg, probability_bg and probability_overlap must"
+                f" sum to 1; got {' + '.join(map(str, shares))} = {sum(shares):g}"
             )
         return self
 
@@ -141,14 +261,18 @@ class ElasticSettings(Table):
     """Least angle in degrees of the rotation in the y-x plane."""
     rotation_max: float = 360.0
     """Greatest angle in degrees of the rotation in the y-x plane."""
-    zoom: Interval = (0.9, 1.1)
-    """Range of the magnification, the same for all axes; `[1, 1]` keeps the size."""
+    zoom: PositiveInterval = (0.9, 1.1)
+    """Range of the magnification, the same for all axes; `[1, 1]` keeps the size. Where images show
+    objects of very different sizes, take a wide one such as `[0.5, 2]`, or `data.object_size`."""
+    shear: Interval = (0.0, 0.0)
+    """Range of the angle in degrees by which the y axis is slanted towards x, in physical space;
+    `[0, 0]` turns it off."""
 
-    @field_validator("zoom")
+    @field_validator("shear")
     @classmethod
-    def _check_zoom(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] <= 0:
-            raise ValueError(f"must be positive; got {list(value)}")
+    def _check_shear(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if max(map(abs, value)) >= 90:
+            raise ValueError(f"must lie between -90 and 90 degrees; got {list(value)}")
         return value
 
     @model_validator(mode="after")
@@ -159,6 +283,18 @@ class ElasticSettings(Table):
                 f" got {self.rotation_min} and {self.rotation_max}"
             )
         return self
+
+
+class MisalignmentSettings(Table):
+    """Sections of a volume that lie beside their place; labels lie there too. Only for volumes."""
+
+    probability: Probability = 0.0
+    """Share of crops with a misaligned place; 0 turns it off. Needs `data.ndim = 3`."""
+    kind: Literal["one_section", "from_section", "either"] = "either"
+    """What is moved in the y-x plane: one section, all from one section on, or one or the other by
+    chance."""
+    max_shift: int = Field(default=8, ge=1)
+    """Greatest movement in voxels, per axis."""
 
 
 Axes = Literal["all"] | tuple[Annotated[int, Field(ge=0, le=2)], ...]
@@ -178,6 +314,8 @@ class SimpleSettings(Table):
 class IntensitySettings(Table):
     """Random contrast and brightness, after normalisation."""
 
+    probability: Probability = 1.0
+    """Share of crops whose contrast and brightness change."""
     scale: Interval = (0.8, 1.2)
     """Range of the factor on the deviation from the crop's mean."""
     shift: Interval = (-0.1, 0.1)
@@ -200,6 +338,15 @@ class BlurSettings(Table):
         return value
 
 
+class GammaSettings(Table):
+    """Random gamma curve between the darkest and the brightest value of a crop, per channel."""
+
+    probability: Probability = 0.0
+    """Share of crops that are changed; 0 turns it off."""
+    range: PositiveInterval = (0.7, 1.5)
+    """Range of the exponent: below 1 brightens, above 1 darkens, 1 changes nothing."""
+
+
 class NoiseSettings(Table):
     """Random Gaussian noise, after normalisation."""
 
@@ -207,6 +354,62 @@ class NoiseSettings(Table):
     """Greatest standard deviation; each crop draws its own between 0 and this."""
     probability: Probability = 0.0
     """Share of crops that get noise."""
+
+
+class PoissonSettings(Table):
+    """Random shot noise, as of few photons; the darkest value of a crop counts as no light."""
+
+    probability: Probability = 0.0
+    """Share of crops that get noise; 0 turns it off."""
+    photons: PositiveInterval = (20.0, 200.0)
+    """Range of the photons that make up a value of 1 above the darkest; fewer are noisier."""
+
+
+class SaltPepperSettings(Table):
+    """Single voxels at the crop's brightest (salt) or darkest (pepper) value, in all channels."""
+
+    probability: Probability = 0.0
+    """Share of crops that are changed; 0 turns it off."""
+    kind: Literal["salt", "pepper", "both"] = "both"
+    """Which values they take; with `both` one half each."""
+    share: ShareInterval = (0.0, 0.02)
+    """Range of the share of voxels."""
+
+
+class DropoutSettings(Table):
+    """Single voxels that lose their value, in all channels."""
+
+    probability: Probability = 0.0
+    """Share of crops that are changed; 0 turns it off."""
+    share: ShareInterval = (0.0, 0.1)
+    """Range of the share of voxels."""
+    fill: Literal["mean", "zero"] = "mean"
+    """What they get: the crop's mean per channel, or 0 (of the normalised image)."""
+
+
+class CutoutSettings(Table):
+    """Boxes of the image that are hidden or spoilt; labels stay, so their content is guessed."""
+
+    probability: Probability = 0.0
+    """Share of crops that are changed; 0 turns it off."""
+    count: Counts = (1, 3)
+    """Range of the number of boxes."""
+    size: ShareInterval = (0.05, 0.25)
+    """Range of a box's extent as a share of the crop's, drawn for each axis."""
+    fill: Literal["mean", "zero", "noise", "blur"] = "mean"
+    """What is shown instead: the crop's mean per channel, 0, the image with Gaussian noise as
+    strong as its contrast, or the image blurred (standard deviation of 4 voxels)."""
+
+
+class MissingSectionsSettings(Table):
+    """Sections of a volume without an image of their own. Only for volumes."""
+
+    probability: Probability = 0.0
+    """Share of crops that lack sections; 0 turns it off. Needs `data.ndim = 3`."""
+    count: Counts = (1, 2)
+    """Range of the number of sections that follow each other."""
+    fill: Literal["zero", "previous"] = "zero"
+    """What is shown instead: 0 (of the normalised image), or the section before them."""
 
 
 class OverlaySettings(Table):
@@ -228,6 +431,13 @@ class HueSettings(Table):
     """Range of the turn in degrees; 120 makes red green."""
 
 
+class GrayscaleSettings(Table):
+    """Random images without colour: every channel becomes the mean of all."""
+
+    probability: Probability = 0.0
+    """Share of crops that lose their colour; 0 turns it off. Needs more than one channel."""
+
+
 class PermuteChannelsSettings(Table):
     """Channels in random order, for images whose colours have no meaning."""
 
@@ -239,7 +449,9 @@ class AugmentationSettings(Table):
     """Random changes of training crops."""
 
     elastic: ElasticSettings = ElasticSettings()
-    """Deformation, rotation and zoom."""
+    """Deformation, rotation, shear and zoom."""
+    misalignment: MisalignmentSettings = MisalignmentSettings()
+    """Sections beside their place."""
     simple: SimpleSettings = SimpleSettings()
     """Mirroring and transposition."""
     overlay: OverlaySettings = OverlaySettings()
@@ -248,12 +460,26 @@ class AugmentationSettings(Table):
     """Order of the channels."""
     hue: HueSettings = HueSettings()
     """Hue of RGB images."""
+    grayscale: GrayscaleSettings = GrayscaleSettings()
+    """Images without colour."""
     intensity: IntensitySettings = IntensitySettings()
     """Contrast and brightness."""
+    gamma: GammaSettings = GammaSettings()
+    """Gamma curve."""
     blur: BlurSettings = BlurSettings()
     """Blur."""
+    poisson: PoissonSettings = PoissonSettings()
+    """Shot noise."""
     noise: NoiseSettings = NoiseSettings()
-    """Noise."""
+    """Gaussian noise."""
+    salt_pepper: SaltPepperSettings = SaltPepperSettings()
+    """Bright and dark voxels."""
+    dropout: DropoutSettings = DropoutSettings()
+    """Voxels without a value."""
+    cutout: CutoutSettings = CutoutSettings()
+    """Hidden boxes."""
+    missing_sections: MissingSectionsSettings = MissingSectionsSettings()
+    """Sections without an image."""
 
 
 REMOVED_KEYS: Mapping[str, Mapping[str, str]] = {
@@ -298,9 +524,9 @@ REMOVED_KEYS: Mapping[str, Mapping[str, str]] = {
         "rotation_interval": "set rotation_min and rotation_max, in degrees",
         "scale_interval": "set zoom",
         "prob_elastic": "set probability",
-        "prob_slip": "slipped sections are not simulated; remove it",
-        "prob_shift": "shifted sections are not simulated; remove it",
-        "max_misalign": "shifted sections are not simulated; remove it",
+        "prob_slip": "set probability and kind in [training.augmentation.misalignment]",
+        "prob_shift": "set probability and kind in [training.augmentation.misalignment]",
+        "max_misalign": "set max_shift in [training.augmentation.misalignment]",
     },
     "training.augmentation.simple": {
         "mirror_only": "set mirror",

@@ -11,24 +11,27 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import cc3d
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.data.classes import ClassMap
 from instaseg.data.config import SamplingSettings
-from instaseg.data.layers import OneLayer, PackedLayers, pack
+from instaseg.data.layers import ClassLayer, OneLayer, PackedLayers, pack
 from instaseg.data.normalization import Statistics
+from instaseg.data.points import PointLayers
 from instaseg.geometry import Box, reflected_indices, whole
 from instaseg.io.arrays import Reader, slabs
 from instaseg.io.samples import Sample
 
 TRIES = 20
-_MOST_FOREGROUND = 2**22
+_MOST_LISTED = 2**22
 _MOST_OF_SLAB = 2**18
 
 
@@ -123,6 +126,8 @@ class CropImage:
         Physical size of a voxel per axis.
     num_layers : int
         Layers of a crop; those the sample lacks are empty.
+    ids : {"instances", "classes"}
+        What labels are: of classes there is one layer, in which voxels without a class are -1.
     """
 
     raw: Reader | NDArray[Any]
@@ -131,6 +136,7 @@ class CropImage:
     statistics: Statistics
     resolution: tuple[float, ...]
     num_layers: int = 1
+    ids: Literal["instances", "classes"] = "instances"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -163,8 +169,13 @@ class CropImage:
         return self.statistics.apply(read_box(self.raw, box))
 
     def crop_labels(self, box: Box) -> NDArray[np.int32]:
-        """Return the layers in a box, ``(num_layers, *box.shape)``; ids are only good within it."""
+        """Return the layers in a box, ``(num_layers, *box.shape)``.
+
+        Ids of instances are only good within it; classes are the same in every box.
+        """
         labels = read_box(self.labels, box)
+        if self.ids == "classes":
+            return labels.astype(np.int32)
         if labels.dtype.itemsize > 4:
             labels = fastremap.renumber(labels)[0]
         if len(labels) == self.num_layers:
@@ -188,18 +199,76 @@ class CropImage:
         return complete.astype(np.uint8)
 
 
-def open_crop_image(sample: Sample, statistics: Statistics) -> CropImage:
+@dataclass(frozen=True)
+class PointImage(CropImage):
+    """A sample whose ground truth is points; its `labels` are :class:`PointLayers`.
+
+    Nothing is known outside of the image: sites are not mirrored, and the mask is 0 there.
+    """
+
+    def in_memory(self) -> CropImage:
+        """Return the same with image and mask read."""
+        assert self.mask is not None
+        raw, mask = self.raw[_everything(self.raw)], self.mask[_everything(self.mask)]
+        return replace(self, raw=raw, mask=mask)
+
+    def crop_labels(self, box: Box) -> NDArray[np.int32]:
+        """Return the layers in a box, ``(4, *box.shape)``."""
+        assert isinstance(self.labels, PointLayers)
+        return self.labels.in_box(box)
+
+    def crop_mask(self, box: Box) -> NDArray[np.uint8]:
+        """Return 1 where sites are complete, in a box."""
+        mask = np.zeros(box.shape, dtype=np.uint8)
+        inside = box.intersect(whole(self.shape))
+        if all(inside.shape):
+            part = inside.shift(tuple(-b for b in box.begin)).slices
+            mask[part] = super().crop_mask(inside)
+        return mask
+
+
+def _open_point_image(sample: Sample, statistics: Statistics) -> PointImage:
+    """Return a sample with points, ready for cropping from disk."""
+    raw, mask = sample.open_raw(), sample.open_mask()
+    layers = PointLayers(sample.read_points(), tuple(raw.shape[1:]))
+    return PointImage(
+        raw=raw,
+        labels=layers,
+        mask=np.ones(raw.shape[1:], np.uint8) if mask is None else mask,
+        statistics=statistics,
+        resolution=sample.resolution,
+        num_layers=layers.shape[0],
+    )
+
+
+def open_crop_image(
+    sample: Sample, statistics: Statistics, class_map: ClassMap | None = None
+) -> CropImage:
     """Return a sample ready for cropping from disk; instance channels are read once, to pack them.
+
+    Parameters
+    ----------
+    sample : Sample
+        With labels.
+    statistics : Statistics
+        What the image is normalised with.
+    class_map : ClassMap, optional
+        What labels mean where they are classes.
 
     Raises
     ------
     DataError
         If an array is missing or damaged.
     """
+    if sample.truth == "points":
+        return _open_point_image(sample, statistics)
     truth = sample.open_labels()
     if truth is None:
         raise ValueError(f"sample {sample.name} has no labels")
+    labels: PackedLayers | OneLayer | ClassLayer
     labels = PackedLayers(truth, pack(truth)) if sample.truth == "instances" else OneLayer(truth)
+    if class_map is not None:
+        labels = ClassLayer(labels, class_map)
     return CropImage(
         raw=sample.open_raw(),
         labels=labels,
@@ -207,6 +276,7 @@ def open_crop_image(sample: Sample, statistics: Statistics) -> CropImage:
         statistics=statistics,
         resolution=sample.resolution,
         num_layers=labels.shape[0],
+        ids="instances" if class_map is None else "classes",
     )
 
 
@@ -219,49 +289,85 @@ class VoxelIndex:
         Positions in the flat array, and the group of each, part by part.
     shape : tuple of int
         Shape of the array.
+    step : int
+        Of so many voxels about one is listed.
+
+    Attributes
+    ----------
+    groups : ndarray, (g,)
+        The groups there are, ascending.
+    sizes : ndarray of int64, (g,)
+        Voxels of each in the array, about.
     """
 
     def __init__(
-        self, parts: Iterable[tuple[NDArray[np.intp], NDArray[Any]]], shape: tuple[int, ...]
+        self,
+        parts: Iterable[tuple[NDArray[np.intp], NDArray[Any]]],
+        shape: tuple[int, ...],
+        step: int = 1,
     ) -> None:
         found = list(parts)
-        groups = np.concatenate([g for _, g in found]) if found else np.zeros(0, dtype=np.intp)
-        order = np.argsort(groups, kind="stable")
-        groups = groups[order]
+        of_each = np.concatenate([g for _, g in found]) if found else np.zeros(0, dtype=np.intp)
+        order = np.argsort(of_each, kind="stable")
+        self.groups, self._starts, counts = np.unique(
+            of_each[order], return_index=True, return_counts=True
+        )
+        self._ends = self._starts + counts
+        self.sizes: NDArray[np.int64] = counts.astype(np.int64) * step
+        small = math.prod(shape) < 2**32
+        positions = np.concatenate([p for p, _ in found])[order] if found else of_each
+        self._positions = positions.astype(np.uint32 if small else np.uint64)
         self._shape = shape
-        self._positions = np.concatenate([p for p, _ in found])[order] if found else groups
-        changes = np.flatnonzero(groups[1:] != groups[:-1]) + 1
-        self._starts = np.r_[0, changes][: groups.size].astype(np.intp)
-        self._ends = np.r_[self._starts[1:], groups.size]
-        self.groups: int = len(self._starts)
 
-    def draw(self, rng: np.random.Generator) -> tuple[int, ...]:
-        """Return a voxel: each group is as likely, then each of its voxels."""
-        group = int(rng.integers(self.groups))
-        position = rng.integers(self._starts[group], self._ends[group])
-        return tuple(int(i) for i in np.unravel_index(self._positions[position], self._shape))
+    def draw(self, rng: np.random.Generator, number: int) -> tuple[int, ...]:
+        """Return a voxel of the group of a number, each as likely."""
+        position = int(self._positions[rng.integers(self._starts[number], self._ends[number])])
+        return tuple(int(i) for i in np.unravel_index(position, self._shape))
 
 
 def foreground_index(labels: Reader | NDArray[Any]) -> VoxelIndex:
-    """Return the voxels of every instance of one sample.
+    """Return the voxels of every instance of one sample, or of every class.
 
     Parameters
     ----------
     labels : Reader or ndarray
-        Layers ``(l, [z,] y, x)``; read slab by slab. Of more than 4 million foreground voxels an
-        evenly spaced selection is kept.
+        Layers ``(l, [z,] y, x)``; read slab by slab. Of images of more than 4 million voxels an
+        evenly spaced selection of the foreground is kept, and at least one voxel of each group in a
+        slab.
     """
     shape = tuple(labels.shape[1:])
-    step = max(1, math.prod(shape) // _MOST_FOREGROUND)
+    step = max(1, math.prod(shape) // _MOST_LISTED)
 
     def parts() -> Iterator[tuple[NDArray[np.intp], NDArray[Any]]]:
         for layer in range(labels.shape[0]):
             for index in slabs(shape):
                 part = np.asarray(labels[(slice(layer, layer + 1), *index)]).ravel()
-                found = np.flatnonzero(part)[::step]
-                yield found + index[0].start * math.prod(shape[1:]), part[found]
+                found = np.flatnonzero(part > 0)
+                chosen = _every(part[found], step)
+                yield found[chosen] + index[0].start * math.prod(shape[1:]), part[found][chosen]
 
-    return VoxelIndex(parts(), shape)
+    return VoxelIndex(parts(), shape, step)
+
+
+def background_index(labels: Reader | NDArray[Any]) -> VoxelIndex:
+    """Return the voxels of the background of one sample, as one group.
+
+    Parameters
+    ----------
+    labels : Reader or ndarray
+        Layers ``(l, [z,] y, x)``; read slab by slab. Of images of more than 4 million voxels an
+        evenly spaced selection is kept.
+    """
+    shape = tuple(labels.shape[1:])
+    step = max(1, math.prod(shape) // _MOST_LISTED)
+
+    def parts() -> Iterator[tuple[NDArray[np.intp], NDArray[Any]]]:
+        for index in slabs(shape):
+            layers = np.asarray(labels[(slice(0, labels.shape[0]), *index)])
+            found = np.flatnonzero((layers == 0).all(axis=0))[::step]
+            yield found + index[0].start * math.prod(shape[1:]), np.zeros(found.size, np.intp)
+
+    return VoxelIndex(parts(), shape, step)
 
 
 def overlap_index(labels: Reader | NDArray[Any]) -> VoxelIndex:
@@ -294,7 +400,11 @@ def overlap_index(labels: Reader | NDArray[Any]) -> VoxelIndex:
 
 def _thinned(groups: NDArray[np.int64]) -> NDArray[np.intp]:
     """Return the numbers of at most about 2**18 elements, at least one of each group."""
-    step = -(-groups.size // _MOST_OF_SLAB)
+    return _every(groups, -(-groups.size // _MOST_OF_SLAB))
+
+
+def _every(groups: NDArray[Any], step: int) -> NDArray[np.intp]:
+    """Return the numbers of every so-and-so-manieth element, and of one of each group."""
     if step <= 1:
         return np.arange(groups.size)
     firsts = np.unique(groups, return_index=True)[1]
@@ -302,29 +412,99 @@ def _thinned(groups: NDArray[np.int64]) -> NDArray[np.intp]:
 
 
 class _Groups:
-    """Voxels in groups, of several samples; each group of any sample is as likely."""
+    """Voxels in groups, of several samples, drawn by the weights of the groups.
 
-    def __init__(self, indices: Sequence[VoxelIndex]) -> None:
+    Parameters
+    ----------
+    indices : sequence of VoxelIndex
+        One for each sample.
+    weights : sequence of ndarray
+        For each, the weight of every group; need not sum to 1.
+    """
+
+    def __init__(self, indices: Sequence[VoxelIndex], weights: Sequence[NDArray[Any]]) -> None:
         self._indices = indices
-        groups = np.array([index.groups for index in indices], dtype=float)
-        self.none: bool = not groups.any()
-        self._shares = groups / max(1.0, groups.sum())
+        self._firsts = np.cumsum([0, *(len(each) for each in weights)])
+        self._until = np.cumsum(np.concatenate([np.zeros(0), *weights]))
+        self.none: bool = not self._until.size
 
     def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
         """Return the number of a sample and a voxel in it."""
-        number = int(rng.choice(len(self._indices), p=self._shares))
-        return number, self._indices[number].draw(rng)
+        place = int(np.searchsorted(self._until, rng.random() * self._until[-1], side="right"))
+        place = min(place, self._until.size - 1)
+        number = int(np.searchsorted(self._firsts, place, side="right")) - 1
+        return number, self._indices[number].draw(rng, place - int(self._firsts[number]))
+
+
+def _equal(indices: Sequence[VoxelIndex]) -> _Groups:
+    """Return groups each of which is as likely."""
+    return _Groups(indices, [np.ones(len(index.groups)) for index in indices])
+
+
+def _by_size(indices: Sequence[VoxelIndex]) -> _Groups:
+    """Return groups of which every voxel is as likely."""
+    return _Groups(indices, [index.sizes for index in indices])
+
+
+def _by_class(indices: Sequence[VoxelIndex]) -> _Groups:
+    """Return groups of the same numbers in all samples: each number as likely, then each voxel."""
+    totals: Counter[int] = Counter()
+    for index in indices:
+        totals.update(dict(zip(index.groups.tolist(), index.sizes.tolist(), strict=True)))
+    return _Groups(
+        indices,
+        [
+            index.sizes / np.array([totals[group] for group in index.groups.tolist()], dtype=float)
+            for index in indices
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a crop is taken.
+
+    Parameters
+    ----------
+    number : int
+        Of the sample.
+    box : Box
+        In it, in voxels.
+    voxel : tuple of int, optional
+        The voxel the box was chosen for; None where it was drawn evenly.
+    """
+
+    number: int
+    box: Box
+    voxel: tuple[int, ...] | None
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Return all of it but the box's shape as one row of numbers."""
+        voxel = self.voxel or (-1,) * len(self.box.begin)
+        return np.array([self.number, *self.box.begin, *voxel], np.int64)
+
+    @classmethod
+    def from_numbers(cls, numbers: NDArray[np.int64], shape: Sequence[int]) -> Location:
+        """Return the location of a row of :meth:`numbers`, of a box of a shape."""
+        number, *places = (int(n) for n in numbers)
+        begin, voxel = tuple(places[: len(shape)]), tuple(places[len(shape) :])
+        end = tuple(b + s for b, s in zip(begin, shape, strict=True))
+        return cls(number, Box(begin, end), None if voxel[0] < 0 else voxel)
 
 
 class LocationSampler:
-    """Draws where crops are taken: a sample, and the begin of a box in it.
+    """Draws where crops are taken: a sample, and a box in it.
+
+    Which kind of voxel a crop is chosen for (none, of the foreground, of the background, of an
+    overlap) is drawn first, then a voxel of that kind from a list: no map of probabilities is made,
+    and voxels at the border are listed like all others.
 
     Parameters
     ----------
     images : sequence of CropImage
         What is cropped.
     settings : SamplingSettings
-        Shares of random, foreground and overlap crops, least share of foreground.
+        Shares of random, foreground, background and overlap crops, least share of foreground.
     shape : sequence of int
         Shape of the box, in voxels; it lies inside the sample where it fits.
     """
@@ -337,20 +517,33 @@ class LocationSampler:
         self._shape = tuple(shape)
         voxels = np.array([np.prod(image.shape, dtype=float) for image in images])
         self._by_voxels = voxels / voxels.sum()
-        self._overlaps = _Groups(
-            [overlap_index(image.labels) for image in images]
-            if settings.probability_overlap > 0
-            else []
+        overlaps, foreground = settings.probability_overlap, settings.probability_fg
+        overlapping = _equal([overlap_index(i.labels) for i in images] if overlaps > 0 else [])
+        if overlapping.none:
+            overlaps, foreground = 0.0, foreground + overlaps
+        inside = self._foreground() if foreground > 0 else _equal([])
+        outside = _by_size(
+            [background_index(i.labels) for i in images] if settings.probability_bg > 0 else []
         )
-        self._foreground = settings.probability_fg
-        if self._overlaps.none:
-            self._foreground += settings.probability_overlap
-        self._instances = _Groups(
-            [foreground_index(image.labels) for image in images] if self._foreground > 0 else []
-        )
+        self._kinds = [
+            (share, groups)
+            for share, groups in (
+                (foreground, inside),
+                (overlaps, overlapping),
+                (settings.probability_bg, outside),
+            )
+            if not groups.none
+        ]
 
-    def draw(self, rng: np.random.Generator) -> tuple[int, Box]:
-        """Return the number of a sample and a box in it.
+    def _foreground(self) -> _Groups:
+        """Return the voxels of the foreground, weighted as the settings say."""
+        indices = [foreground_index(image.labels) for image in self._images]
+        if self._settings.balance == "voxels":
+            return _by_size(indices)
+        return _by_class(indices) if self._images[0].ids == "classes" else _equal(indices)
+
+    def draw(self, rng: np.random.Generator) -> Location:
+        """Return where a crop is taken.
 
         With `min_masked` the first of at most 20 boxes with enough foreground is taken, else the
         one with most.
@@ -360,8 +553,8 @@ class LocationSampler:
             return best
         candidate = best
         for _ in range(TRIES):
-            number, box = candidate
-            share = float((self._images[number].crop_labels(box) != 0).any(axis=0).mean())
+            labels = self._images[candidate.number].crop_labels(candidate.box)
+            share = float((labels > 0).any(axis=0).mean())
             if share > most:
                 best, most = candidate, share
             if share >= self._settings.min_masked:
@@ -369,22 +562,28 @@ class LocationSampler:
             candidate = self._draw_once(rng)
         return best
 
-    def _draw_once(self, rng: np.random.Generator) -> tuple[int, Box]:
-        """Return one box, of the random, the foreground or the overlap kind."""
+    def _draw_once(self, rng: np.random.Generator) -> Location:
+        """Return one box, of the kind that is drawn first."""
         kind = rng.random()
-        groups = self._instances if kind < self._foreground else self._overlaps
-        if groups.none or kind >= self._foreground + self._settings.probability_overlap:
-            number = int(rng.choice(len(self._images), p=self._by_voxels))
-            voxel = None
-        else:
-            number, voxel = groups.draw(rng)
+        for share, groups in self._kinds:
+            if kind < share:
+                number, voxel = groups.draw(rng)
+                return Location(number, self._box(rng, number, voxel), voxel)
+            kind -= share
+        number = int(rng.choice(len(self._images), p=self._by_voxels))
+        return Location(number, self._box(rng, number, None), None)
+
+    def _box(self, rng: np.random.Generator, number: int, voxel: tuple[int, ...] | None) -> Box:
+        """Return a box in a sample, around a voxel if there is one."""
         begin = []
         for axis, (extent, size) in enumerate(
             zip(self._images[number].shape, self._shape, strict=True)
         ):
             low, high = min(0, extent - size), max(0, extent - size)
-            if voxel is not None:
+            if voxel is not None and self._settings.place == "centre":
+                low = high = min(max(voxel[axis] - size // 2, low), high)
+            elif voxel is not None:
                 low, high = max(low, voxel[axis] - size + 1), min(high, voxel[axis])
             begin.append(int(rng.integers(low, high + 1)))
         end = tuple(b + s for b, s in zip(begin, self._shape, strict=True))
-        return number, Box(tuple(begin), end)
+        return Box(tuple(begin), end)

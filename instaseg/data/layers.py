@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.data.classes import IGNORED, ClassMap
 from instaseg.geometry import Box
 from instaseg.io.arrays import NO_ATTRIBUTES, Reader, slabs
 
@@ -182,3 +183,58 @@ class OneLayer:
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         part: NDArray[Any] = self._labels[index[1:]][np.newaxis]
         return part[index[0]]
+
+
+class ClassLayer:
+    """Labels, or layers of labels, presented as one layer of classes ``(1, [z,] y, x)``, int16.
+
+    Parameters
+    ----------
+    layers : Reader or ndarray
+        ``(l, [z,] y, x)``; several only for instances, which then may overlap.
+    class_map : ClassMap
+        What their values mean.
+    mask : Reader, optional
+        ``([z,] y, x)``, not 0 where labels are complete; voxels elsewhere are ignored unless they
+        are labelled.
+    """
+
+    attributes: Mapping[str, Any] = NO_ATTRIBUTES
+
+    def __init__(
+        self,
+        layers: Reader | NDArray[Any],
+        class_map: ClassMap,
+        mask: Reader | None = None,
+    ) -> None:
+        self._layers = layers
+        self._map = class_map
+        self._mask = mask
+        self.shape: tuple[int, ...] = (1, *layers.shape[1:])
+        self.dtype: np.dtype[Any] = np.dtype(np.int16)
+        chunks = getattr(layers, "chunks", None)
+        self.chunks: tuple[int, ...] | None = None if chunks is None else (1, *chunks[1:])
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        layers = self._layers[(slice(0, self._layers.shape[0]), *index[1:])]
+        classes = self._map.apply(layers).max(axis=0, initial=IGNORED)
+        if self._mask is not None:
+            classes[(self._mask[index[1:]] == 0) & (classes == 0)] = IGNORED
+        one_layer: NDArray[Any] = classes[np.newaxis]
+        return one_layer[index[0]]
+
+
+class ClassImage:
+    """The one layer of a :class:`ClassLayer` without its leading axis, ``([z,] y, x)``."""
+
+    attributes: Mapping[str, Any] = NO_ATTRIBUTES
+
+    def __init__(self, layer: ClassLayer) -> None:
+        self._layer = layer
+        self.shape: tuple[int, ...] = layer.shape[1:]
+        self.dtype: np.dtype[Any] = layer.dtype
+        self.chunks: tuple[int, ...] | None = None if layer.chunks is None else layer.chunks[1:]
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        classes: NDArray[Any] = self._layer[(slice(0, 1), *index)][0]
+        return classes

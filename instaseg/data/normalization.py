@@ -80,7 +80,7 @@ def fit(samples: Sequence[Sample], settings: NormalizationSettings) -> Statistic
     """
     if settings.scope == "sample":
         return Statistics()
-    readers = [sample.open_raw() for sample in samples]
+    readers = [sample.resized(None).open_raw() for sample in samples]
     channels = samples[0].channels
     return _measure([[_values(r, c) for r in readers] for c in range(channels)], settings)
 
@@ -91,7 +91,7 @@ def for_sample(
     """Return what one image is normalised with: `statistics`, or its own where these are empty."""
     if statistics.offset:
         return statistics
-    reader = sample.open_raw()
+    reader = sample.resized(None).open_raw()
     return _measure([[_values(reader, c)] for c in range(sample.channels)], settings)
 
 

@@ -13,7 +13,10 @@ from instaseg.data.check import check_augmentation, check_samples, overlapping
 from instaseg.data.config import (
     AugmentationSettings,
     DataSettings,
+    GrayscaleSettings,
     HueSettings,
+    MisalignmentSettings,
+    MissingSectionsSettings,
     OverlaySettings,
     PermuteChannelsSettings,
 )
@@ -225,7 +228,8 @@ def test_overlapping_truth_needs_a_method_that_counts(tmp_path, monkeypatch):
         check_samples(samples, GREY, labels="required", least_shape=(8, 8), instances="separate")
     assert str(caught.value).splitlines()[1:] == [
         "  - a: instances overlap, up to 2 on a voxel; overlapping ground truth needs"
-        " method.foreground = 'count'. Set it, or name labels that do not overlap with data.gt_key"
+        " the method patches with method.foreground = 'count'. Set it, or name labels that do not"
+        " overlap with data.gt_key"
     ]
 
 
@@ -257,6 +261,10 @@ AUGMENTATION_FAULTS = [
         "expected more than one channel, found data.num_channels = 1",
     ),
     ({"overlay": OverlaySettings(probability=0.1)}, "expected method.foreground = 'count'"),
+    (
+        {"grayscale": GrayscaleSettings(probability=0.1)},
+        "grayscale. probability: expected more than one channel",
+    ),
 ]
 
 
@@ -266,3 +274,17 @@ def test_augmentations_that_do_not_fit(change, message):
     with pytest.raises(ConfigError, match=message):
         check_augmentation(settings, GREY, instances="separate")
     check_augmentation(settings, DataSettings(num_channels=3), instances="may_overlap")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"misalignment": MisalignmentSettings(probability=0.1)},
+        {"missing_sections": MissingSectionsSettings(probability=0.1)},
+    ],
+)
+def test_images_have_no_sections(change):
+    settings = AugmentationSettings(**change)
+    with pytest.raises(ConfigError, match="expected volumes, which have sections, found data"):
+        check_augmentation(settings, GREY, instances="separate")
+    check_augmentation(settings, DataSettings(ndim=3), instances="separate")

@@ -1,16 +1,20 @@
 """The gunpowder pipeline: the same seed, the same crop; image and labels change together."""
 
+import itertools
 import random
 
 import numpy as np
 import pytest
 
+from instaseg.data.augment_geometry import deform, draw_deformation, smooth_noise
+from instaseg.data.augment_values import turn_hue
 from instaseg.data.config import (
     AugmentationSettings,
     BlurSettings,
     ElasticSettings,
     HueSettings,
     IntensitySettings,
+    MisalignmentSettings,
     NoiseSettings,
     OverlaySettings,
     PermuteChannelsSettings,
@@ -19,13 +23,7 @@ from instaseg.data.config import (
 )
 from instaseg.data.crops import CropImage
 from instaseg.data.normalization import Statistics
-from instaseg.data.pipeline import (
-    CropPipeline,
-    deform,
-    draw_deformation,
-    smooth_noise,
-    turn_hue,
-)
+from instaseg.data.pipeline import CropPipeline
 from instaseg.errors import DataError
 from instaseg.geometry import Box
 
@@ -349,3 +347,38 @@ def test_spacing_for_other_axes_is_refused(world):
     settings = AugmentationSettings(elastic=ElasticSettings(control_point_spacing=(4, 32, 32)))
     with pytest.raises(DataError, match=r"expected 1 or 2 numbers .*found \[4, 32, 32\]"):
         CropPipeline([world], BOXES, RANDOM, settings)
+
+
+def test_misaligned_sections_take_their_labels_along(world):
+    volume = np.stack([world.labels[0, :40, :40]] * 8)
+    boxes = {name: Box((0, 0, 0), (8, 24, 24)) for name in ("raw", "labels", "mask")}
+    misaligned = MisalignmentSettings(probability=1, max_shift=5)
+    settings = OFF.model_copy(update={"misalignment": misaligned})
+    pipeline = CropPipeline([image_of(volume)], boxes, RANDOM, settings)
+    moved = 0
+    for seed in range(10):
+        crop = pipeline.draw(seed)
+        # Whole voxels, so that nothing is interpolated: image and labels agree exactly.
+        np.testing.assert_array_equal(crop.raw[0] > 0.5, crop.labels[0] > 0)
+        assert set(np.unique(crop.labels)) <= set(range(7))
+        moved += any(not np.array_equal(a, b) for a, b in itertools.pairwise(crop.labels[0]))
+    assert moved > 5
+
+
+def test_every_change_of_values_is_drawn_by_the_seed(world):
+    names = (
+        *("misalignment", "grayscale", "intensity", "gamma", "blur", "poisson", "noise"),
+        *("salt_pepper", "dropout", "cutout", "missing_sections"),
+    )
+    settings = AugmentationSettings.model_validate({key: {"probability": 0.5} for key in names})
+    volume = np.stack([world.labels[0, :30, :30]] * 6)
+    boxes = {name: Box((0, 0, 0), (4, 16, 16)) for name in ("raw", "labels", "mask")}
+    first, second = (
+        CropPipeline([image_of(volume, channels=2)], boxes, RANDOM, settings) for _ in range(2)
+    )
+    crops = [first.draw(seed) for seed in range(8)]
+    for seed in reversed(range(8)):
+        again = second.draw(seed)
+        np.testing.assert_array_equal(again.raw, crops[seed].raw)
+        np.testing.assert_array_equal(again.labels, crops[seed].labels)
+        assert again.raw.dtype == np.float32
