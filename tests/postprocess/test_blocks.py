@@ -12,15 +12,22 @@ from hypothesis.extra import numpy as hnp
 from instaseg.errors import DataError
 from instaseg.io.arrays import array_attributes, list_arrays, open_array
 from instaseg.io.samples import read_whole
-from instaseg.postprocess.blocks import Target, postprocess_blocks
-from instaseg.postprocess.config import PostprocessingSettings
+from instaseg.postprocess.blocks import Output, postprocess_blocks
+from instaseg.postprocess.config import PostprocessingSettings, VoronoiSettings
 from instaseg.postprocess.repair import postprocess
+from instaseg.postprocess.scene import Scene, without_units
 
 
-def repaired(instances, options, *, ndim, block_shape):
+def repaired(instances, options, *, ndim, block_shape, scene=None):
     with TemporaryDirectory() as folder:
-        target = Target(Path(folder) / "a.zarr", "instances", {"fingerprint": "f"})
-        postprocess_blocks(instances, options, ndim=ndim, block_shape=block_shape, target=target)
+        target = Output(Path(folder) / "a.zarr", "instances", {"fingerprint": "f"})
+        postprocess_blocks(
+            instances,
+            options,
+            scene or without_units(ndim),
+            block_shape=block_shape,
+            output=target,
+        )
         assert list_arrays(target.path) == ["instances"]
         assert [p.name for p in target.path.iterdir() if p.name[0] != "."] == ["instances"]
         assert array_attributes(target.path, "instances")["fingerprint"] == "f"
@@ -66,9 +73,9 @@ def test_instances_of_all_channels_get_numbers_of_their_own():
     ],
 )
 def test_bad_instances_are_named_and_nothing_is_written(tmp_path, instances, message):
-    target = Target(tmp_path / "a.zarr", "instances", {})
+    target = Output(tmp_path / "a.zarr", "instances", {})
     with pytest.raises(DataError, match=message):
-        postprocess_blocks(instances, FILLING, ndim=2, block_shape=(1, 2), target=target)
+        postprocess_blocks(instances, FILLING, without_units(2), block_shape=(1, 2), output=target)
     assert not target.path.exists() or list_arrays(target.path) == []
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -99,17 +106,69 @@ def cases(draw):
         relabel=st.sampled_from(["sequential", "keep"]),
     ),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_blocks_give_the_result_of_the_whole(case, options):
     instances, ndim, block_shape = case
-    wanted = postprocess(instances, options, ndim=ndim)
+    wanted = postprocess(instances, options, without_units(ndim))
     found = repaired(instances, options, ndim=ndim, block_shape=block_shape)
     np.testing.assert_array_equal(found, wanted)
     assert found.dtype == wanted.dtype
 
 
+OPERATIONS = st.sampled_from(
+    [
+        *("dilate 1", "dilate 2.5", "erode 1", "erode 1.5", "fill_holes", "clear_border"),
+        *("remove_small 3", "remove_large 20"),
+    ]
+)
+
+
+@st.composite
+def scenes(draw):
+    """Draw instances with all that post-processing may need of a sample."""
+    instances, ndim, block_shape = draw(cases())
+    shape = instances.shape[-ndim:]
+    spacing = tuple(draw(st.sampled_from([0.5, 1.0, 1.3])) for _ in range(ndim))
+    seed = draw(st.integers(0, 99))
+    mask = np.random.default_rng(seed).random(shape) < draw(st.sampled_from([0.3, 0.7]))
+    roi = np.random.default_rng(seed).random(shape) < 0.7
+    return instances, block_shape, Scene(spacing, roi, mask)
+
+
+@given(
+    scenes(),
+    st.builds(
+        PostprocessingSettings,
+        components=st.sampled_from(["all", "largest"]),
+        refine=st.lists(OPERATIONS, max_size=3),
+        repair_size=st.sampled_from([0, 1, 8]),
+        voronoi=st.builds(
+            VoronoiSettings,
+            head=st.sampled_from([None, "fgbg"]),
+            most=st.sampled_from([None, 1.5]),
+            without_instance=st.sampled_from(["background", "new"]),
+        ),
+        roi_key=st.sampled_from([None, "roi"]),
+        measure=st.sampled_from([(), ("diameter", "extent")]),
+        remove_where=st.sampled_from([(), (("extent < 0.6", "voxels > 2"),)]),
+        relabel=st.sampled_from(["sequential", "keep"]),
+    ),
+)
+@settings(max_examples=40, deadline=None)
+def test_all_steps_together_are_the_same_in_any_blocks(case, options):
+    instances, block_shape, scene = case
+    if instances.ndim > scene.ndim:
+        options = options.model_copy(update={"voronoi": VoronoiSettings()})
+    before = instances.copy()
+    wanted = postprocess(instances, options, scene)
+    found = repaired(instances, options, ndim=scene.ndim, block_shape=block_shape, scene=scene)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == wanted.dtype
+    assert (instances == before).all()
+
+
 @given(st.integers(0, 10**6), st.sampled_from([(7, 5), (12, 12), (30, 4)]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_rings_in_rings_are_filled_as_in_the_whole(seed, block_shape):
     rng = np.random.default_rng(seed)
     labels = np.zeros((24, 26), np.int32)
@@ -119,6 +178,6 @@ def test_rings_in_rings_are_filled_as_in_the_whole(seed, block_shape):
         ring[y : y + h, x : x + w] = True
         ring[y + 1 : y + h - 1, x + 1 : x + w - 1] = False
         labels[ring & (labels == 0)] = label
-    wanted = postprocess(labels, FILLING, ndim=2)
+    wanted = postprocess(labels, FILLING, without_units(2))
     found = repaired(labels, FILLING, ndim=2, block_shape=block_shape)
     np.testing.assert_array_equal(found, wanted)

@@ -1,0 +1,196 @@
+"""Which instances are removed and why, and the table that says so."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.errors import DataError
+from instaseg.geometry import Box, whole
+from instaseg.postprocess.channel import Channel, Instance
+from instaseg.postprocess.config import PostprocessingSettings, Rule
+from instaseg.postprocess.properties import Body, measure
+
+MOST_VOXELS = 1 << 27
+"""Voxels of an instance's bounding box up to which it is measured."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one instance.
+
+    Parameters
+    ----------
+    label : int
+        Its label before the instances that are left are numbered.
+    instance : Instance
+        Size and bounding box.
+    centroid : tuple of float
+        Mean position of its voxels, in voxels; empty where nothing is measured.
+    values : dict
+        Its properties by name.
+    reason : str
+        Why it is removed; empty where it is kept.
+    number : int
+        Its label in the result; 0 where it is removed.
+    """
+
+    label: int
+    instance: Instance
+    centroid: tuple[float, ...]
+    values: dict[str, float]
+    reason: str
+    number: int = 0
+
+
+def judge(channel: Channel, settings: PostprocessingSettings) -> list[Row]:
+    """Return the instances of a channel by label, measured, and whether they are removed.
+
+    Each is measured in its bounding box, which alone must fit in memory.
+
+    Raises
+    ------
+    DataError
+        If an instance is too large to be measured.
+    """
+    found, rules, names = channel.instances(), settings.rules, settings.measured
+    if not names:
+        return [
+            Row(label, one, (), {}, _reason(one, {}, settings, rules))
+            for label, one in found.items()
+        ]
+    rows = {}
+    for label, mask in _masks(channel, found):
+        one = found[label]
+        values = measure(Body(mask, channel.spacing, settings.perimeter), names)
+        centroid = tuple(
+            float(np.mean(places) + begin)
+            for places, begin in zip(np.nonzero(mask), one.box.begin, strict=True)
+        )
+        rows[label] = Row(label, one, centroid, values, _reason(one, values, settings, rules))
+    return [rows[label] for label in found]
+
+
+def _masks(channel: Channel, found: dict[int, Instance]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Yield each label and its mask in its bounding box: those in one block with one reading."""
+    in_block: dict[Box, list[int]] = {}
+    for label, one in found.items():
+        first = np.unravel_index(one.first, channel.blocks.shape)
+        block = _block_at(channel, [int(n) for n in first])
+        inside = one.box.intersect(block) == one.box
+        in_block.setdefault(block if inside else one.box, []).append(label)
+    for box, labels in in_block.items():
+        if len(channel.blocks) > 1 and np.prod(box.shape) > MOST_VOXELS:
+            raise DataError(
+                f"instance {labels[0]}: expected a bounding box of at most {MOST_VOXELS} voxels to"
+                f" measure it, found {box.shape}; leave out postprocessing.measure and"
+                " remove_where, or join less"
+            )
+        values = channel.read(box)
+        for label in labels:
+            part = found[label].box.shift([-b for b in box.begin])
+            yield label, np.asarray(values[part.slices] == label)
+
+
+def _block_at(channel: Channel, place: Sequence[int]) -> Box:
+    """Return the block that holds a voxel."""
+    sides = channel.blocks.block_shape
+    begin = tuple(p // side * side for p, side in zip(place, sides, strict=True))
+    end = tuple(b + side for b, side in zip(begin, sides, strict=True))
+    return Box(begin, end).intersect(whole(channel.blocks.shape))
+
+
+def _reason(
+    one: Instance,
+    values: dict[str, float],
+    settings: PostprocessingSettings,
+    rules: Sequence[Sequence[Rule]],
+) -> str:
+    """Return why an instance is removed, empty where it is kept."""
+    for group in rules:
+        if all(rule.holds(values[rule.name]) for rule in group):
+            return " and ".join(rule.text for rule in group)
+    if one.size <= settings.remove_small_comps:
+        return f"at most {settings.remove_small_comps} voxels (remove_small_comps)"
+    return ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All instances of a sample, those that are removed too.
+
+    Parameters
+    ----------
+    channels : tuple of list of Row
+        The instances of each channel; one list for a label image.
+    names : tuple of str
+        What was measured.
+    ndim : int
+        Number of spatial axes.
+    """
+
+    channels: tuple[list[Row], ...]
+    names: tuple[str, ...]
+    ndim: int
+
+    def to_csv(self) -> str:
+        """Return a table with one row per instance.
+
+        Columns: channel (from 0) and label before numbering; label in the result, 0 where removed;
+        centroid, begin and end of the bounding box in voxels, voxels counted from 0 and the end
+        not included; what was measured; whether it was kept or removed, and by which rules.
+        """
+        axes = "zyx"[-self.ndim :]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        places = [f"{what}_{axis}" for what in ("centroid", "begin", "end") for axis in axes]
+        writer.writerow(
+            ["channel", "label", "result_label", *places, *self.names, "comment", "conditions"]
+        )
+        for channel, rows in enumerate(self.channels):
+            for row in rows:
+                box = row.instance.box
+                numbers: list[Any] = [channel, row.label, row.number]
+                numbers += [*row.centroid, *box.begin, *box.end]
+                numbers += [_short(row.values[name]) for name in self.names]
+                writer.writerow([*numbers, "removed" if row.reason else "kept", row.reason])
+        return text.getvalue()
+
+
+def _short(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+def number(
+    channels: Sequence[list[Row]], settings: PostprocessingSettings, dtype: np.dtype[Any]
+) -> tuple[list[list[Row]], np.dtype[Any]]:
+    """Return the rows of each channel with their labels in the result, and its type.
+
+    Parameters
+    ----------
+    channels : sequence of list of Row
+        By label.
+    settings : PostprocessingSettings
+        Whether the instances that are left get the numbers 1, 2, 3 ..., in the order of channel,
+        then label.
+    dtype : dtype
+        Of the instances that came; a larger one is taken where it is too small.
+    """
+    start, numbered = 1, []
+    for rows in channels:
+        new = []
+        for row in rows:
+            label = start if settings.relabel == "sequential" else row.label
+            new.append(row if row.reason else replace(row, number=label))
+            start += not row.reason
+        numbered.append(new)
+    largest = max((row.number for rows in numbered for row in rows), default=0)
+    room = 1 if dtype.kind == "b" else np.iinfo(dtype).max
+    as_mask = dtype.kind == "b" and settings.relabel == "sequential"
+    return numbered, np.min_scalar_type(largest) if as_mask or largest > room else dtype
