@@ -33,8 +33,11 @@ class PredictionSettings(Table):
     """Tiles (of shape `model.test_input_shape`) computed together; changes memory and speed, not
     the result."""
     symmetries: Literal["none", "flips", "flips_and_rotations"] = "none"
-    """Turned copies of each tile whose predictions are averaged: 4 flips in 2-D (8 in 3-D), or the
+    """Turned copies of each tile whose predictions are combined: 4 flips in 2-D (8 in 3-D), or the
     8 flips and quarter turns of the plane; takes as many times as long."""
+    symmetries_mode: Literal["mean", "min", "max"] = "mean"
+    """What becomes of a voxel's predictions in all turned copies: their mean, least or greatest
+    value. Directions (flows, offsets) are always averaged."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Numbers of the network's layers; `auto` takes 16 bits where the device computes faster with
     them."""

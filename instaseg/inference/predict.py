@@ -157,9 +157,9 @@ def _predict_batch(
     tile: Coordinate,
     normalize: tiling.Normalize,
 ) -> list[dict[str, NDArray[np.float32]]]:
-    """Return, for each write box, the heads averaged over the turned positions."""
+    """Return, for each write box, the heads combined over the turned positions."""
     read: dict[Box, NDArray[np.float32]] = {}
-    means: list[dict[str, NDArray[np.float32]]] = [{} for _ in boxes]
+    found: list[dict[str, NDArray[np.float32]]] = [{} for _ in boxes]
     turns = predictor.turns
     for symmetry in turns:
         frame = tiling.frame(predictor.model, tile, symmetry)
@@ -175,9 +175,15 @@ def _predict_batch(
             for head in predictor.heads:
                 prediction = outputs[head.name][number]
                 back: NDArray[np.float32] = head.turn(prediction, symmetry.inverse())[written]
-                mean = means[number].setdefault(head.name, np.zeros(back.shape, np.float32))
-                mean += back * np.float32(1 / len(turns))
-    return means
+                mode = "mean" if head.is_vector else predictor.settings.symmetries_mode
+                if mode == "mean":
+                    back = back * np.float32(1 / len(turns))
+                known = found[number].get(head.name)
+                found[number][head.name] = back if known is None else _COMBINE[mode](known, back)
+    return found
+
+
+_COMBINE = {"mean": np.add, "min": np.minimum, "max": np.maximum}
 
 
 def _run_network(

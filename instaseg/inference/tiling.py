@@ -107,6 +107,33 @@ def tile_shape(
     return tuple(tile)
 
 
+def written_share(settings: ModelSettings) -> float:
+    """Return which share of the largest tile the network reads is written, for large images."""
+    return _share(settings, settings.test_input_shape)
+
+
+def _share(settings: ModelSettings, shape: Sequence[int]) -> float:
+    written = (
+        max(step, (n - 2 * reach) // step * step)
+        for n, reach, step in zip(shape, shapes.halo(settings), shapes.step(settings), strict=True)
+    )
+    # A tile that cannot hold one step is read larger than asked for.
+    read = (
+        max(n, 2 * reach + step)
+        for n, reach, step in zip(shape, shapes.halo(settings), shapes.step(settings), strict=True)
+    )
+    return math.prod(written) / math.prod(read)
+
+
+def tile_with_share(settings: ModelSettings, share: float) -> Coordinate:
+    """Return the largest tile grown, where it is mostly halo, until enough of it is written."""
+    shape, reach = list(settings.test_input_shape), shapes.halo(settings)
+    while _share(settings, shape) < share:
+        worst = max(range(len(shape)), key=lambda axis: reach[axis] / shape[axis])
+        shape[worst] += shapes.step(settings)[worst]
+    return shapes.input_shape_at_least(settings, shape)
+
+
 def frame(settings: ModelSettings, tile: Sequence[int], symmetry: Symmetry) -> Frame:
     """Return halo and read shape for tiles of a shape that the network sees turned.
 

@@ -16,7 +16,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,11 +65,17 @@ class Checkpoint:
     architecture : dict
         What makes weights fit this network and no other; see
         :func:`instaseg.models.network.describe_architecture`.
+    progress : dict of str to float
+        What validation losses have said so far; empty in checkpoints that do not tell.
+    phase : dict
+        ``name`` of the phase that was on and ``begin``, the iteration after which it began; empty
+        where there are no phases.
 
     Notes
     -----
     The state of random generators is not among them: random numbers of an iteration follow from
-    the seed and its number. Nor is that of the learning rate: it follows from the time spent.
+    the seed and its number. Nor is that of the learning rate: it follows from the time spent, and
+    from `progress`.
     """
 
     iteration: int
@@ -81,6 +87,8 @@ class Checkpoint:
     config: str
     statistics: dict[str, Any]
     architecture: dict[str, Any]
+    progress: dict[str, float] = field(default_factory=dict)
+    phase: dict[str, Any] = field(default_factory=dict)
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:
@@ -125,7 +133,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     path = checkpoint_path(folder, checkpoint.iteration)
     partial = path.with_name(path.name + _PARTIAL)
     # Not asdict(), which would copy every tensor.
-    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    values = {part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, **values}, buffer)
     try:
@@ -247,8 +255,8 @@ def _damaged(path: Path, found: str) -> str:
 
 
 def _from_values(path: Path, values: Any) -> Checkpoint:
-    names = {field.name for field in fields(Checkpoint)}
-    if not isinstance(values, dict) or set(values) != {"format", *names}:
+    names = {part.name for part in fields(Checkpoint)}
+    if not isinstance(values, dict) or {*values, "progress", "phase"} != {"format", *names}:
         raise CheckpointError(_damaged(path, "other contents"))
     if values.pop("format") != _FORMAT:
         raise CheckpointError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from instaseg.data.config import AugmentationSettings, SamplingSettings
 from instaseg.settings import Table
@@ -28,6 +28,48 @@ REMOVED_KEYS: dict[str, str] = {
 }
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class PhasesSettings(Table):
+    """Parts of a training that follow each other, each with a list entry in the keys below.
+
+    Each begins with the averaged weights that the one before ended with, with a fresh optimizer and
+    the whole course of the learning rate, and ends with a checkpoint. Without names there is one
+    phase, which trains everything.
+    """
+
+    names: tuple[str, ...] = ()
+    """Names of the phases in their order, for messages and checkpoints."""
+    shares: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Share of the budget of each phase; only their proportions count."""
+    train: tuple[tuple[str, ...], ...] = ()
+    """Modules of the network whose weights each phase trains, by dotted name; `[]` is all. Left
+    out, every phase trains all."""
+    losses: tuple[tuple[str, ...], ...] = ()
+    """Heads whose losses count in each phase; `[]` is all, as where the key is left out. A network
+    that knows phases computes no others."""
+    truth: tuple[tuple[str, ...], ...] = ()
+    """Targets that the network is given in each phase in place of what it would predict for a later
+    part of itself; for networks that know phases. Left out, none."""
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Factor on `optimizer.lr` in each phase; left out, 1."""
+
+    @model_validator(mode="after")
+    def _lists_fit(self) -> Self:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names must be different; got {list(self.names)}")
+        lengths = {key: len(value) for key, value in self if key != "names"}
+        wrong = {
+            key: length
+            for key, length in lengths.items()
+            if length != len(self.names) and (length or key == "shares")
+        }
+        if wrong:
+            found = ", ".join(f"{length} in {key}" for key, length in wrong.items())
+            raise ValueError(
+                f"lists must have one entry for each of the {len(self.names)} names; got {found}"
+            )
+        return self
 
 
 class TrainingSettings(Table):
@@ -58,11 +100,24 @@ class TrainingSettings(Table):
     """Validation batches; drawn once and the same each time, so that losses can be compared."""
     log_step: int = Field(default=10, ge=1)
     """Iterations between two rows of the log; a row has the mean loss since the one before."""
-    schedule: Literal["constant", "linear", "cosine", "polynomial"] = "cosine"
-    """Course of the learning rate over the budget; all but `constant` end at zero (`polynomial`
-    with the power 0.9)."""
+    schedule: Literal["constant", "linear", "cosine", "polynomial", "one_cycle", "plateau"] = (
+        "cosine"
+    )
+    """Course of the learning rate over the budget; `linear`, `cosine`, `polynomial` (with the power
+    0.9) and `one_cycle` (for a `warmup` of about 0.3) end at zero, `constant` stays, `plateau` is
+    reduced whenever the validation loss does not fall any more."""
     warmup: Share = 0.02
-    """Share of the budget during which the learning rate rises from zero."""
+    """Share of the budget during which the learning rate rises: in proportion from zero, with
+    `one_cycle` along a cosine from 1/25."""
+    plateau_patience: int = Field(default=5, ge=1)
+    """With `plateau`: evaluations of the validation loss without a lower one after which the
+    learning rate is reduced."""
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    """With `plateau`: what the learning rate is multiplied with each time."""
+    patience: int = Field(default=0, ge=0)
+    """Evaluations of the validation loss (every `val_log_step` iterations) without a lower one
+    after which training ends early; 0 never does. Checkpoints stay: validation chooses among all
+    of them."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest Euclidean norm of all gradients together; longer ones are shortened to it, 0 never
     shortens."""
@@ -81,6 +136,22 @@ class TrainingSettings(Table):
     """Where crops are drawn."""
     augmentation: AugmentationSettings = AugmentationSettings()
     """Random changes of crops."""
+    phases: PhasesSettings = PhasesSettings()
+    """Parts of the training that follow each other."""
+
+    @model_validator(mode="after")
+    def _phases_have_their_time(self) -> Self:
+        if self.phases.names and self.patience:
+            raise ValueError(
+                "patience must be 0 with [training.phases]: each phase has its share of the budget;"
+                f" got {self.patience}"
+            )
+        return self
+
+    @property
+    def watches_validation(self) -> bool:
+        """Whether the validation loss changes the course of the training."""
+        return self.patience > 0 or self.schedule == "plateau"
 
 
 class OptimizerSettings(Table):

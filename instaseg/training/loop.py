@@ -38,6 +38,8 @@ from instaseg.training.config import OptimizerSettings, TrainingSettings
 from instaseg.training.devices import Precision, choose_precision
 from instaseg.training.interruption import Interruption
 from instaseg.training.logs import TrainingLog
+from instaseg.training.phases import Phase, all_phases, phase_at, select_trained, set_training
+from instaseg.training.progress import Progress
 from instaseg.training.ranks import ALONE, PeerError, Ranks
 from instaseg.training.schedule import budget_used, learning_rate_factor
 
@@ -107,11 +109,14 @@ def train(
 ) -> int:
     """Train until the budget is used up, from the last checkpoint if there is one.
 
+    With `patience` it ends earlier when the validation loss does not fall any more.
+
     Parameters
     ----------
     network : Module
         ``(B, C, [z,] y, x)`` in, a dict of logits by head name out; if it takes ``sites``, it gets
-        those of the batch.
+        those of the batch; if it takes ``truth``, it gets targets and the names of heads that are
+        ``wanted``, as its phase says.
     loss : callable
         ``loss(outputs, batch)`` gives a scalar and its named parts. Outputs have the numbers of
         the precision in use (16 bits, perhaps); the loss decides what it computes in float32.
@@ -144,8 +149,9 @@ def train(
     devices = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         trainer = _Trainer(network, loss, run)
-        if trainer.used < 1.0:
+        while not trainer.ended:
             _Loop(trainer, validation, write_snapshot).run(batches)
+            trainer.enter_next_phase()
         return trainer.iteration
 
 
@@ -155,7 +161,11 @@ class _Trainer:
     def __init__(self, network: nn.Module, loss: Loss, run: TrainingRun) -> None:
         self.run = run
         self.loss = loss
-        self._takes_sites = "sites" in inspect.signature(network.forward).parameters
+        taken = inspect.signature(network.forward).parameters
+        self._takes_sites, self._takes_truth = "sites" in taken, "truth" in taken
+        self.phases = all_phases(run.settings.phases)
+        for phase in self.phases:
+            select_trained(network, phase)  # finds names that are none before any work
         settings = run.settings
         self.precision: Precision = choose_precision(
             settings.precision, run.device, memory_format=settings.memory_format
@@ -164,9 +174,12 @@ class _Trainer:
         run.ranks.copy_from_first(network.state_dict().values())
         self._forward, self._compiling = _compiled(network, settings)
         self.average = WeightAverage(network, settings.weight_averaging)
-        self.optimizer = _build_optimizer(network, run.optimizer, run.device)
+        self.phase = self.phases[0]
+        self._phase_begin = 0
+        self._begin_phase()
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.precision.needs_scaling)
         self.iteration = 0
+        self.progress = Progress()
         self._seconds_before = 0.0
         self._start = time.perf_counter()
         if list_checkpoints(run.checkpoints):
@@ -176,6 +189,24 @@ class _Trainer:
         self.used = 0.0
         """Share of the budget that was used up after the last iteration."""
         self._look_at_the_clock()
+        if phase_at(self.phases, self.used) is not self.phase:
+            self.enter_next_phase()
+
+    def _begin_phase(self) -> None:
+        """Choose what is trained; the optimizer begins anew."""
+        select_trained(self.network, self.phase)
+        self.optimizer = _build_optimizer(self.network, self.run.optimizer, self.run.device)
+
+    def enter_next_phase(self) -> None:
+        """Go on to the phase that the clock says, from the averaged weights; nothing at the end."""
+        if self.ended:
+            return
+        self.phase = phase_at(self.phases, self.used)
+        self._phase_begin = self.iteration
+        self.progress = Progress()
+        self.network.load_state_dict(self.average.network.state_dict())
+        self._begin_phase()
+        logger.info("training: iteration %d, phase %s begins", self.iteration, self.phase.name)
 
     def _resume(self) -> None:
         checkpoint = load_checkpoint(self.run.checkpoints)
@@ -190,6 +221,7 @@ class _Trainer:
                 f"{where}: expected the state of {expected} because of optimizer.optimizer, found"
                 f" that of {found}; set it back, or train a new experiment"
             )
+        self._resume_phase(checkpoint, where)
         # Only averages come from the checkpoint: rates and decays are as configured now.
         groups = self.optimizer.state_dict()["param_groups"]
         state = {"state": checkpoint.optimizer["state"], "param_groups": groups}
@@ -197,13 +229,38 @@ class _Trainer:
         if checkpoint.scaler and self.precision.needs_scaling:
             self.scaler.load_state_dict(checkpoint.scaler)
         self.iteration = checkpoint.iteration
+        self.progress = Progress(**checkpoint.progress)  # type: ignore[arg-type]
         self._seconds_before = checkpoint.seconds
         logger.info("training goes on from %s", where)
+
+    def _resume_phase(self, checkpoint: Checkpoint, where: str) -> None:
+        """Go on with the phase of a checkpoint."""
+        name = checkpoint.phase.get("name", Phase().name)
+        found = [phase for phase in self.phases if phase.name == name]
+        if not found:
+            names = ", ".join(phase.name for phase in self.phases)
+            raise CheckpointError(
+                f"{where}: expected a phase of [training.phases] ({names}), found {name}; set them"
+                " back, or train a new experiment"
+            )
+        self.phase = found[0]
+        self._phase_begin = checkpoint.phase.get("begin", 0)
+        self._begin_phase()
 
     @property
     def seconds(self) -> float:
         """Time trained, over all runs."""
         return self._seconds_before + time.perf_counter() - self._start
+
+    @property
+    def ended(self) -> bool:
+        """Whether the budget is used up, or the validation loss has not fallen for long enough."""
+        return self.used >= 1.0 or self.progress.at_an_end(self.run.settings)
+
+    @property
+    def phase_ended(self) -> bool:
+        """Whether the phase's share of the budget is used up, or the training has ended."""
+        return self.ended or self.used >= self.phase.end
 
     def _look_at_the_clock(self) -> None:
         used = budget_used(self.run.settings, self.iteration, self.seconds)
@@ -217,11 +274,12 @@ class _Trainer:
         """
         seed = self.run.seed * _SEED_STRIDE + self.iteration + self.run.ranks.rank * _RANK_STRIDE
         torch.manual_seed(seed % 2**63)
-        factor = learning_rate_factor(self.run.settings, self.used)
+        factor = learning_rate_factor(self.run.settings, self.phase.used(self.used))
+        factor *= self.phase.rate * self.progress.rate_factor(self.run.settings)
         rate = self.run.optimizer.lr * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.network.train()
+        set_training(self.network, self.phase)
         batch = _to_device(batch, self.run.device)
         with self._compiling():
             outputs, total, parts = self._evaluate(self._forward, batch)
@@ -237,7 +295,7 @@ class _Trainer:
         self._check_finite(batch, numbers)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.average.update(self.iteration)
+        self.average.update(self.iteration - self._phase_begin)
         self.iteration += 1
         self._look_at_the_clock()
         return {"learning_rate": rate, **numbers}, outputs
@@ -296,6 +354,8 @@ class _Trainer:
                 config=self.run.config,
                 statistics=dict(self.run.statistics),
                 architecture=dict(self.run.architecture),
+                progress=self.progress.to_dict(),
+                phase={"name": self.phase.name, "begin": self._phase_begin},
             ),
         )
         settings = self.run.settings
@@ -308,9 +368,12 @@ class _Trainer:
     ) -> tuple[Mapping[str, Tensor], Tensor, dict[str, Tensor]]:
         with self.precision.autocast(self.run.device):
             image = self.precision.arrange(batch["raw"])
-            sampled = self._takes_sites and "sites" in batch
-            outputs = network(image, batch["sites"]) if sampled else network(image)
-        total, parts = self.loss(outputs, batch)
+            if self._takes_truth:
+                outputs = network(image, **self.phase.arguments(batch))
+            else:
+                sampled = self._takes_sites and "sites" in batch
+                outputs = network(image, batch["sites"]) if sampled else network(image)
+        total, parts = self.loss(self.phase.counted(outputs), batch)
         return outputs, total, parts
 
     def _check_finite(self, batch: Batch, numbers: Mapping[str, float]) -> None:
@@ -378,7 +441,7 @@ class _Loop:
                     leave=False,
                 ) as bar,
             ):
-                while trainer.used < 1.0:
+                while not trainer.phase_ended:
                     batch = _next_batch(stream, interruption, trainer.iteration)
                     stop = self._ranks.any(batch is None or interruption.requested)
                     if batch is None or stop:
@@ -403,10 +466,14 @@ class _Loop:
         bar.update()
         bar.set_postfix(loss=f"{numbers['loss']:.4f}", refresh=False)
         validated = _is_due(number, settings.val_log_step) and bool(self._validation)
-        if validated or _is_due(number, settings.log_step) or trainer.used >= 1.0:
-            self._log(log, trainer.validate(self._validation) if validated else {})
+        losses = trainer.validate(self._validation) if validated else {}
+        if settings.watches_validation and _is_due(number, settings.val_log_step):
+            self._watch(losses)
+        if validated or _is_due(number, settings.log_step) or trainer.phase_ended:
+            self._log(log, losses)
         if self._write_snapshot is not None and _is_due(number, settings.snapshots):
-            seen = trainer.look(batch) if "sites" in batch else outputs
+            partial = "sites" in batch or trainer.phase.losses
+            seen = trainer.look(batch) if partial else outputs
             self._write_snapshot(number, batch, seen)
         if _is_due(number, settings.checkpoints):
             self._save()
@@ -421,6 +488,25 @@ class _Loop:
                 number,
                 100 * trainer.used,
                 numbers["loss"],
+            )
+
+    def _watch(self, losses: Mapping[str, float]) -> None:
+        """Note a validation loss; all processes follow the first one, which has computed it."""
+        trainer, settings = self._trainer, self._settings
+        before = trainer.progress
+        if losses:
+            trainer.progress = before.after(losses["validation_loss"], trainer.iteration, settings)
+        trainer.progress = self._ranks.from_first(trainer.progress)
+        if trainer.progress.reductions > before.reductions:
+            logger.info("training: iteration %d, learning rate reduced", trainer.iteration)
+        if trainer.progress.at_an_end(settings):
+            logger.info(
+                "training ends early at iteration %d: no validation loss below %.4f, that of"
+                " iteration %d, in %d evaluations (training.patience)",
+                trainer.iteration,
+                trainer.progress.lowest,
+                trainer.progress.iteration,
+                trainer.progress.waited,
             )
 
     def _log(self, log: TrainingLog | None, validated: Mapping[str, float]) -> None:
@@ -438,7 +524,7 @@ class _Loop:
 
     def _save(self) -> None:
         # With a budget in minutes, one saved just before the end would ask for one more iteration.
-        state = (self._trainer.iteration, self._trainer.used >= 1.0)
+        state = (self._trainer.iteration, self._trainer.ended)
         if self._saved != state and self._ranks.first:
             self._trainer.save()
             self._saved = state

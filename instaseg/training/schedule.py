@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from instaseg.training.config import TrainingSettings
 
 _POLYNOMIAL_POWER = 0.9
+_ONE_CYCLE_START = 1 / 25
 _SECONDS_PER_MINUTE = 60.0
 
 
@@ -36,18 +37,22 @@ def learning_rate_factor(settings: TrainingSettings, used: float) -> float:
     Notes
     -----
     It rises in proportion during `warmup`; then, with ``q`` from 0 to 1 over the rest, it is 1
-    (constant), ``1 - q`` (linear), ``(1 + cos(pi q)) / 2`` (cosine) or ``(1 - q)^0.9``
-    (polynomial).
+    (constant; plateau, whose reductions are :class:`instaseg.training.progress.Progress`'s),
+    ``1 - q`` (linear), ``(1 + cos(pi q)) / 2`` (cosine, one_cycle) or ``(1 - q)^0.9`` (polynomial).
+    With one_cycle it rises from 1/25 along a cosine (Smith and Topin 2018, arXiv:1708.07120).
     """
     if used < settings.warmup:
-        return used / settings.warmup
+        risen = used / settings.warmup
+        if settings.schedule == "one_cycle":
+            return _ONE_CYCLE_START + (1 - _ONE_CYCLE_START) * (1 - math.cos(math.pi * risen)) / 2
+        return risen
     rest = min(1.0, (used - settings.warmup) / (1.0 - settings.warmup))
     match settings.schedule:
-        case "constant":
+        case "constant" | "plateau":
             return 1.0
         case "linear":
             return 1.0 - rest
-        case "cosine":
+        case "cosine" | "one_cycle":
             return (1.0 + math.cos(math.pi * rest)) / 2.0
         case "polynomial":
             return float((1.0 - rest) ** _POLYNOMIAL_POWER)

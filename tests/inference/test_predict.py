@@ -274,3 +274,47 @@ def test_tiles_that_are_written_are_left_out_and_the_rest_is_the_same():
     predict_sample(predictor, raw, **arguments, done=rest)
     assert rest > done
     np.testing.assert_array_equal(written["fgbg"], np.where(before, wanted, -1))
+
+
+@dataclass(frozen=True)
+class VectorHead(Head):
+    """Two channels, y and x of a vector, that turn with the image."""
+
+    @property
+    def is_vector(self):
+        return True
+
+    def turn(self, prediction, symmetry):
+        signs = np.where(symmetry.flips, -1, 1).reshape(-1, 1, 1)
+        return symmetry.apply(prediction)[list(symmetry.permutation)] * signs
+
+
+class _Columns(torch.nn.Module):
+    """Predicts the image's columns: what a voxel's mirror image is predicted as is another's."""
+
+    def forward(self, image):
+        columns = torch.arange(image.shape[-1], dtype=torch.float32)
+        scalar = columns.expand(image.shape[0], 1, *image.shape[2:])
+        return {"fgbg": scalar, "flow": scalar.expand(-1, 2, -1, -1)}
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("mean", 3.5), ("min", 0), ("max", 7)])
+def test_turned_predictions_are_combined_as_asked_for(mode, expected):
+    """Of 8 columns the first is number 0 as it is and 7 in the mirror, under any turn."""
+    model = ModelSettings(
+        num_fmaps=1,
+        downsample_factors=(),
+        num_repetitions=1,
+        kernel_size=(1, 1),
+        train_input_shape=(8, 8),
+        test_input_shape=(8, 8),
+    )
+    heads = (Head("fgbg", 1, "none", "volumes/pred_fgbg"), VectorHead("flow", 2, "none", "f"))
+    settings = PredictionSettings(
+        precision="float32", symmetries="flips", symmetries_mode=mode, output_dtype="float16"
+    )
+    predictor = Predictor(_Columns(), heads, model, settings, CPU)
+    found = _predict(predictor, np.zeros((1, 8, 8)), (0, 0))
+    np.testing.assert_allclose(found["fgbg"][0, :, 0], expected)
+    # Vectors that point right in both copies point apart when turned back, whatever the mode.
+    np.testing.assert_allclose(found["flow"][1, :, 0], (0 - 7) / 2)

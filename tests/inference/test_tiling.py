@@ -102,3 +102,24 @@ def test_only_what_shows_is_read():
     block = tiling.read_mirrored(raw, Box((-3, 90), (5, 105)), plain)
     assert block.shape == (1, 8, 15)
     assert raw.read == [(slice(0, 1), slice(0, 5), slice(90, 100))]
+
+
+def test_share_of_a_tile_that_is_written():
+    """The network sees `halo` voxels around what it writes, in whole steps."""
+    model = ModelSettings(
+        num_fmaps=2,
+        downsample_factors=((2, 2), (2, 2)),
+        padding="same",
+        train_input_shape=(64, 64),
+        test_input_shape=(128, 64),
+    )
+    reach, side = shapes.halo(model)[0], shapes.step(model)[0]
+    written = [(n - 2 * reach) // side * side for n in (128, 64)]
+    assert tiling.written_share(model) == written[0] * written[1] / (128 * 64)
+    better = tiling.tile_with_share(model, 0.5)
+    shares = [
+        tiling.written_share(model.model_copy(update={"test_input_shape": shape}))
+        for shape in (better, (better[0] - side, better[1]), (better[0], better[1] - side))
+    ]
+    assert shares[0] >= 0.5 > min(shares[1:])
+    assert tiling.tile_with_share(model, 0.01) == (128, 64)

@@ -396,3 +396,57 @@ def test_network_that_cannot_be_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
     with pytest.raises(StageError, match=r"training.compile: .*\(no C\+\+ compiler\); set it to"):
         _train(tmp_path, compile="default")
+
+
+def _rising(outputs, batch):
+    """A loss of validation batches, which are told by their third crop, that only rises."""
+    _rising.calls += 1
+    logits = outputs["fgbg"][:, 0].float()
+    loss = binary_cross_entropy_with_logits(logits, batch["labels"].float())
+    if torch.is_grad_enabled():
+        return loss, {"foreground": loss}
+    return torch.tensor(float(_rising.calls)), {"foreground": torch.tensor(0.0)}
+
+
+def test_training_ends_early_when_the_validation_loss_rises(tmp_path, caplog):
+    """Evaluated after every iteration: the first loss is the lowest, two more are waited for."""
+    changes = {"max_iterations": 50, "val_log_step": 1, "patience": 2, "checkpoints": 50}
+    _rising.calls = 0
+    with caplog.at_level(logging.INFO):
+        assert _train(tmp_path, loss=_rising, **changes) == 3
+    assert "training ends early at iteration 3: no validation loss below" in caplog.text
+    found = load_checkpoint(tmp_path / "checkpoints")
+    assert (found.iteration, found.progress["waited"]) == (3, 2)
+    assert _train(tmp_path, loss=_rising, **changes) == 3  # nothing is left to do
+    _rising.calls = 10**6
+    assert _train(tmp_path, loss=_rising, **{**changes, "patience": 4}) == 5
+
+
+def test_plateau_goes_on_as_if_it_had_not_been_killed(tmp_path):
+    changes = {"schedule": "plateau", "plateau_patience": 1, "val_log_step": 1, "loss": _still}
+    _train(tmp_path / "whole", **changes)
+    with pytest.raises(Killed):
+        _train(tmp_path / "cut", batches=_killed_at(5), **changes)
+    _train(tmp_path / "cut", **changes)
+    whole, cut = (load_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "cut"))
+    _assert_same(whole, cut)
+    assert whole.progress == cut.progress
+    rates = [row["learning_rate"] for row in read_log(tmp_path / "cut" / "logs" / "log.csv")]
+    # One evaluation is the lowest; each of the others halves the rate of the next iteration.
+    assert rates[2:] == pytest.approx([0.01 / 2, 0.01 / 4, 0.01 / 8, 0.01 / 16])
+
+
+def _still(outputs, batch):
+    """A loss that validation does not see change."""
+    loss, parts = _loss(outputs, batch)
+    return (loss, parts) if torch.is_grad_enabled() else (torch.tensor(1.0), parts)
+
+
+def test_checkpoints_written_before_progress_was_kept_are_read(tmp_path):
+    _train(tmp_path)
+    path = sorted((tmp_path / "checkpoints").glob("*.pt"))[-1]
+    values = torch.load(path, weights_only=True)
+    del values["progress"]
+    torch.save(values, path)
+    assert load_checkpoint(tmp_path / "checkpoints").progress == {}
+    assert _train(tmp_path, max_iterations=7) == 7

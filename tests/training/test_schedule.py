@@ -33,3 +33,14 @@ def test_no_warmup_and_time_past_the_end():
     settings = TrainingSettings(schedule="cosine", warmup=0)
     assert learning_rate_factor(settings, 0.0) == 1.0
     assert learning_rate_factor(settings, 1.2) == pytest.approx(0.0)
+
+
+def test_one_cycle_rises_and_falls_along_cosines():
+    settings = TrainingSettings(schedule="one_cycle", warmup=0.2)
+    found = [learning_rate_factor(settings, used) for used in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    assert found == pytest.approx([0.04, 0.52, 1, 0.5, 0])
+
+
+def test_a_plateau_is_constant_but_for_its_reductions():
+    settings = TrainingSettings(schedule="plateau", warmup=0.2)
+    assert [learning_rate_factor(settings, used) for used in (0.1, 0.2, 1.0)] == [0.5, 1, 1]
