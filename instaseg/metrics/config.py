@@ -6,6 +6,7 @@ Nothing here imports numpy, so that a misspelt metric is found before any work.
 from __future__ import annotations
 
 import difflib
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -23,6 +24,7 @@ AVERAGES: dict[str, tuple[str, tuple[float, ...]]] = {
     "avAP19": ("AP", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
     "avFscore": ("fscore", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
     "avS": ("S", (0.5, 0.6, 0.7, 0.8, 0.9)),
+    "avS10": ("S", (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)),
 }
 """Name of an average: the score it averages, and over which thresholds."""
 
@@ -33,6 +35,7 @@ THRESHOLDS: tuple[float, ...] = tuple(
 
 COUNTS = ("AP_TP", "AP_FP", "AP_FN")
 RATIOS = ("precision", "recall", "AP", "fscore", "S")
+MATCHED_SCORES = ("mean_matched_score", "mean_true_score", "panoptic_quality")
 MERGES_AND_SPLITS = ("false_split", "false_merge")
 MATCHED_LINES = ("clDice_TP", "avg_tp_skel_coverage")
 GENERAL_LINES = ("avg_gt_skel_coverage", "FS", "FM", "avg_f1_cov_score")
@@ -41,8 +44,43 @@ SUBSETS = ("overlapping", "dim")
 SUBSET_SCORES = ("Num GT", "TP", "recall_0_5", "mean_iou")
 SUBSET_LINES = ("coverage",)
 
-LOWER_IS_BETTER = frozenset({"AP_FP", "AP_FN", "false_split", "false_merge", "FS", "FM"})
-"""Last parts of names that count errors."""
+LOWER_IS_BETTER = frozenset(
+    {
+        "AP_FP",
+        "AP_FN",
+        "FP",
+        "FN",
+        "distance",
+        "false_split",
+        "false_merge",
+        "FS",
+        "FM",
+        "skipped",
+    }
+)
+"""Last parts of names that count errors, whatever the result."""
+
+OF_CLASSES = (
+    "accuracy",
+    "mean_iou",
+    "foreground_iou",
+    "mean_dice",
+    "foreground_dice",
+    "boundary_iou",
+    "skipped",
+    "voxels",
+)
+"""Scores of all classes together, ``general.<name>``."""
+COUNTS_OF_CLASS = ("true", "predicted", "shared", "boundary_either", "boundary_shared")
+"""Voxels of one class: in the truth, in the prediction, in both; of its boundaries."""
+OF_CLASS = ("iou", "dice", "precision", "recall", "boundary_iou", *COUNTS_OF_CLASS)
+"""Scores of one class, ``classes.<number>.<name>``."""
+OF_POINTS = ("pre", "post", "cleft", "connections")
+"""What scores of points are about."""
+OF_POINT_KIND = ("TP", "FP", "FN", "precision", "recall", "F1", "distance")
+"""Scores of one of them, ``<of points>.<name>``."""
+MOST_CLASSES = 255
+"""Classes that fit in a byte beside a value for what is ignored."""
 
 
 def threshold_key(threshold: float) -> str:
@@ -86,12 +124,13 @@ def score_names(
         ``confusion_matrix.th_0_5.AP``.
     """
     lines = centre_lines == "measure"
-    names = ["general.Num GT", "general.Num Pred"]
+    names = ["general.Num GT", "general.Num Pred", "general.Num skipped"]
     names += [f"general.{name}" for name in GENERAL_LINES if lines]
     names += [f"general.{name}" for name in GENERAL_BOUNDARIES if boundaries != "skip"]
     per_subset = (*SUBSET_SCORES, *(SUBSET_LINES if lines else ()))
     names += [f"subsets.{subset}.{name}" for subset in SUBSETS for name in per_subset]
-    per_threshold = (*COUNTS, *RATIOS, *MERGES_AND_SPLITS, *(MATCHED_LINES if lines else ()))
+    matched = (*MATCHED_SCORES, *MERGES_AND_SPLITS, *(MATCHED_LINES if lines else ()))
+    per_threshold = (*COUNTS, *RATIOS, *matched)
     names += [
         f"confusion_matrix.{threshold_key(threshold)}.{name}"
         for threshold in with_needed(thresholds)
@@ -110,22 +149,162 @@ def needs_boundaries(name: str) -> bool:
     return name.rsplit(".", 1)[-1] in GENERAL_BOUNDARIES
 
 
+def class_score_names(num_classes: int = MOST_CLASSES) -> list[str]:
+    """Return every dotted name that ``score_classes`` gives a value to, in its order.
+
+    Parameters
+    ----------
+    num_classes : int
+        Classes with the background; the names go up to class ``num_classes - 1``.
+
+    Returns
+    -------
+    list of str
+        For example ``general.mean_iou`` and ``classes.1.dice``; the cells of the confusion matrix,
+        which are written too, are left out.
+    """
+    names = [f"general.{name}" for name in OF_CLASSES]
+    return names + [f"classes.{n}.{name}" for n in range(num_classes) for name in OF_CLASS]
+
+
+def point_score_names() -> list[str]:
+    """Return every dotted name that ``score_points`` gives a value to, in its order."""
+    return [f"{part}.{name}" for part in OF_POINTS for name in OF_POINT_KIND]
+
+
 def direction(name: str) -> Literal["higher", "lower"]:
     """Return which values of the score with this dotted name are the better ones."""
     return "lower" if name.rsplit(".", 1)[-1] in LOWER_IS_BETTER else "higher"
 
 
-def _unknown_names(key: str, names: Sequence[str], valid: Sequence[str]) -> list[str]:
-    """Return one problem for every name that is not valid, with the nearest valid one."""
+def unknown_names(key: str, names: Sequence[str], valid: Sequence[str], of: str = "") -> list[str]:
+    """Return one problem for every name that is not valid, with the nearest valid one.
+
+    Parameters
+    ----------
+    key : str
+        Key that holds the names.
+    names, valid : sequence of str
+        Names of scores, and those there are.
+    of : str
+        What the scores are of, with a blank before it; for the message.
+    """
     problems = []
     for name in names:
         if name not in valid:
             near = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
-            problems.append(f"{key} must name a score; got {name!r}, the nearest is {near[0]!r}")
+            problems.append(
+                f"{key} must name a score{of}; got {name!r}, the nearest is {near[0]!r}"
+            )
     return problems
 
 
-class EvaluationSettings(Table):
+class ComparisonSettings(Table):
+    """What every table ``[evaluation]`` says, whatever the method gives."""
+
+    metric: str
+    """Score that chooses the best checkpoint and parameters and orders the worst samples, a dotted
+    name."""
+    summary: tuple[str, ...]
+    """Scores that become columns of `summary.csv` and of the printed table, dotted names."""
+    average: Literal["images", "pooled"] = "images"
+    """How one number is made of many samples: `images`, the mean over samples, or `pooled`, from
+    counts summed over samples; both are written, this one chooses."""
+    baseline: str
+    """Comparison beside the method's score."""
+    worst: int = Field(default=5, ge=0)
+    """Number of samples listed with the lowest score."""
+
+    @abstractmethod
+    def without_unread_scores(self) -> Self:
+        """Return settings that skip what costs time and neither metric nor summary needs."""
+
+
+class ClassEvaluationSettings(ComparisonSettings):
+    """How classes are compared with the ground truth."""
+
+    metric: str = "general.foreground_iou"
+    """Score that chooses the best checkpoint and parameters and orders the worst samples, a dotted
+    name such as `general.mean_iou` or `classes.1.dice`."""
+    summary: tuple[str, ...] = (
+        "general.accuracy",
+        "general.mean_iou",
+        "general.foreground_iou",
+        "general.foreground_dice",
+        "general.boundary_iou",
+        "general.skipped",
+    )
+    """Scores that become columns of `summary.csv` and of the printed table, dotted names."""
+    baseline: Literal["otsu", "none"] = "otsu"
+    """Comparison beside the method's score: `otsu`, threshold of the raw image, or `none`. There is
+    none where there are more than two classes."""
+    boundary_distance: float = Field(default=2.0, ge=0)
+    """Voxels at most this far from what is not their class are its boundary, for boundary IoU; in
+    units of the smallest side of a voxel. 0 leaves boundary IoU without a value."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        known = set(class_score_names())
+        problems = []
+        for key, names in (("metric", (self.metric,)), ("summary", self.summary)):
+            unknown = [name for name in names if name not in known]
+            # the nearest of two classes: of all, a search would take a second
+            problems += unknown_names(key, unknown, class_score_names(2), " of classes")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def without_unread_scores(self) -> Self:
+        """Return settings that skip boundaries where neither metric nor summary needs them."""
+        if any(map(_is_boundary, (self.metric, *self.summary))):
+            return self
+        return self.model_copy(update={"boundary_distance": 0.0})
+
+
+def _is_boundary(name: str) -> bool:
+    return name.rsplit(".", 1)[-1].startswith("boundary_")
+
+
+class PointEvaluationSettings(ComparisonSettings):
+    """How points and their connections are compared with the ground truth."""
+
+    tolerance: float = Field(gt=0)
+    """Points closer than this are the same, in the unit of `data.voxel_size`; of a connection both
+    ends."""
+    metric: str = "connections.F1"
+    """Score that chooses the best checkpoint and parameters and orders the worst samples, a dotted
+    name such as `connections.F1` or `cleft.F1`."""
+    summary: tuple[str, ...] = (
+        "pre.F1",
+        "post.F1",
+        "cleft.F1",
+        "connections.TP",
+        "connections.FP",
+        "connections.FN",
+        "connections.precision",
+        "connections.recall",
+        "connections.F1",
+    )
+    """Scores that become columns of `summary.csv` and of the printed table, dotted names; those of
+    what the method does not predict have no value."""
+    baseline: Literal["none"] = "none"
+    """Comparison beside the method's score; there is none for points."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        valid = point_score_names()
+        problems = unknown_names("metric", [self.metric], valid, " of points")
+        problems += unknown_names("summary", self.summary, valid, " of points")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def without_unread_scores(self) -> Self:
+        """Return the same: all scores of points are quick."""
+        return self
+
+
+class EvaluationSettings(ComparisonSettings):
     """How instances are compared with the ground truth."""
 
     metric: str = "confusion_matrix.avS"
@@ -167,14 +346,9 @@ class EvaluationSettings(Table):
         "confusion_matrix.avFscore",
     )
     """Scores that become columns of `summary.csv` and of the printed table, dotted names."""
-    average: Literal["images", "pooled"] = "images"
-    """How one number is made of many samples: `images`, the mean over samples, or `pooled`, from
-    counts summed over samples; both are written, this one chooses."""
     baseline: Literal["otsu", "none"] = "otsu"
     """Comparison beside the method's score: `otsu`, threshold and connected components of the raw
     image, or `none`."""
-    worst: int = Field(default=5, ge=0)
-    """Number of samples listed with the lowest score."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -190,11 +364,21 @@ class EvaluationSettings(Table):
             self.thresholds, centre_lines=self.centre_lines, boundaries=self.boundaries
         )
         quality = [name for name in valid if not name.rsplit(".", 1)[-1].startswith("Num")]
-        problems += _unknown_names("metric", [self.metric], quality)
-        problems += _unknown_names("summary", self.summary, valid)
+        problems += unknown_names("metric", [self.metric], quality)
+        problems += unknown_names("summary", self.summary, valid)
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def without_unread_scores(self) -> Self:
+        """Return settings that skip centre lines and boundaries where nothing needs them."""
+        names = (self.metric, *self.summary)
+        skipped = {}
+        if self.localization_criterion != "cldice" and not any(map(needs_centre_lines, names)):
+            skipped["centre_lines"] = "skip"
+        if not any(map(needs_boundaries, names)):
+            skipped["boundaries"] = "skip"
+        return self.model_copy(update=skipped) if skipped else self
 
 
 REMOVED_KEYS: dict[str, str] = {

@@ -141,22 +141,25 @@ def score_instances(
     Returns
     -------
     dict
-        Plain Python numbers. ``general``: ``Num GT``, ``Num Pred``,
-        ``avg_gt_skel_coverage`` (mean share of a true centre line covered by the predictions that
-        lie mostly in that instance), ``FS`` and ``FM`` (false splits and merges, many to many),
-        ``avg_f1_cov_score`` (mean of coverage and ``avFscore``; the ranking score of FISBe is that
-        of counts summed over images, see :func:`instaseg.metrics.summary.pooled_scores`), ``rRAND``
-        and ``rINF``. ``subsets``: for the true instances that share voxels with another one
+        Plain Python numbers. ``general``: ``Num GT``, ``Num Pred``, ``Num skipped`` (1 for an image
+        without anything to find or counted as found), ``avg_gt_skel_coverage`` (mean share of a
+        true centre line covered by the predictions that lie mostly in that instance), ``FS`` and
+        ``FM`` (false splits and merges, many to many), ``avg_f1_cov_score`` (mean of
+        coverage and ``avFscore``; the ranking score of FISBe is that of counts summed over images,
+        see :func:`instaseg.metrics.summary.pooled_scores`), ``rRAND`` and ``rINF``. ``subsets``: for the true instances that share voxels with another one
         (``overlapping``) and for the ``dim`` ones ``Num GT``, the matches at 0.5 ``TP`` and their
         share ``recall_0_5``, ``mean_iou`` (intersection over union with the prediction that is
         theirs when the best pairs are taken first, one to one; 0 where there is none) and
         ``coverage`` (of their centre lines). ``confusion_matrix``: for every
         threshold ``th_0_5``, ``th_0_55`` ... the counts ``AP_TP``, ``AP_FP``, ``AP_FN``;
         ``precision``, ``recall``, ``AP`` (their product), ``fscore`` = 2TP/(2TP+FP+FN), ``S`` =
-        TP/(TP+FP+FN); ``false_split``, ``false_merge``; ``clDice_TP`` and
+        TP/(TP+FP+FN); the sum of the scores of the matches divided by TP (``mean_matched_score``),
+        by the true instances (``mean_true_score``) and by TP + FP/2 + FN/2 (``panoptic_quality``
+        [1]_); ``false_split``, ``false_merge``; ``clDice_TP`` and
         ``avg_tp_skel_coverage`` (mean clDice and clRecall of the matches); and the averages
         ``avAP`` (0.5, 0.55 ... 0.95), ``avAP19`` and ``avFscore`` (0.1 ... 0.9), ``avS``
-        (0.5 ... 0.9).
+        (0.5 ... 0.9) and ``avS10`` (as avAP), the score of the Data Science Bowl 2018 and of the
+        Sartorius cell segmentation.
 
     Raises
     ------
@@ -167,10 +170,14 @@ def score_instances(
 
     Notes
     -----
-    An image without true and without counted predicted instances is a perfect one: all shares are
-    1, all counts 0. With one side empty all shares are 0. Shares of a subset without instances, and
-    boundary scores without any true instance, do not exist: they are NaN, and averages leave them
-    out.
+    With one side empty all shares are 0. Shares of an image without true and without counted
+    predicted instances, shares of a subset without instances, and boundary scores without any true
+    instance, do not exist: they are NaN, and averages leave them out.
+
+    References
+    ----------
+    .. [1] Kirillov et al., Panoptic segmentation, CVPR 2019, eq. 1,
+       https://doi.org/10.1109/CVPR.2019.00963
 
     Examples
     --------
@@ -195,7 +202,12 @@ def score_instances(
         name: float(np.mean([confusion[t][part] for t in used]))
         for name, (part, used) in AVERAGES.items()
     }
-    general: dict[str, float | int] = {"Num GT": len(true), "Num Pred": len(predicted)}
+    skipped = int(math.isnan(confusion[wanted[0]]["S"]))
+    general: dict[str, float | int] = {
+        "Num GT": len(true),
+        "Num Pred": len(predicted),
+        "Num skipped": skipped,
+    }
     if lines is not None:
         general |= _line_scores(true, predicted, lines)
         general["avg_f1_cov_score"] = (
@@ -340,9 +352,9 @@ def _line_scores(
     splits, merges = splits_and_merges(
         lines.lines, lines.inside, lines.recall, overlaps="some" if overlaps else "none"
     )
-    both_empty = float(len(true) == 0 and len(predicted) == 0)
+    without = 0.0 if len(predicted) else math.nan
     return {
-        "avg_gt_skel_coverage": float(covered.mean()) if len(true) else both_empty,
+        "avg_gt_skel_coverage": float(covered.mean()) if len(true) else without,
         "FS": splits,
         "FM": merges,
     }
@@ -363,14 +375,33 @@ def _confusion(
     on_instance = int((unmatched & (where.best >= 0)).sum())
     false = on_instance if partly else n_predicted - len(matches)
     found = count_ratios(len(matches), false, n_true - len(matches))
+    none = math.nan if math.isnan(found["S"]) else 0.0
+    mean = float(matches.score.mean()) if len(matches) else none
+    found |= matched_scores(mean, found)
     found["false_split"] = on_instance
     found["false_merge"] = _beyond_one_truth(where, threshold)
     if lines is not None:
-        empty = float(found["S"] == 1 and len(matches) == 0)
         for name, pairs in (("clDice_TP", lines.score), ("avg_tp_skel_coverage", lines.recall)):
             values = pairs.at(matches.truth, matches.prediction)
-            found[name] = float(values.mean()) if len(values) else empty
+            found[name] = float(values.mean()) if len(values) else none
     return found
+
+
+def matched_scores(mean: float, ratios: Scores) -> Scores:
+    """Return the mean score of the matches, per true instance, and the panoptic quality.
+
+    Parameters
+    ----------
+    mean : float
+        Mean score of the matches; 0 without any.
+    ratios : dict
+        From :func:`count_ratios`.
+    """
+    return {
+        "mean_matched_score": mean,
+        "mean_true_score": mean * ratios["recall"],
+        "panoptic_quality": mean * ratios["fscore"],
+    }
 
 
 def count_ratios(true_positive: int, false_positive: int, false_negative: int) -> Scores:
@@ -379,12 +410,13 @@ def count_ratios(true_positive: int, false_positive: int, false_negative: int) -
     Notes
     -----
     A share of nothing is 0, except where there was nothing to find and nothing was found: then all
-    are 1.
+    are NaN.
     """
     total = true_positive + false_positive + false_negative
 
     def share(part: int, whole: int) -> float:
-        return part / whole if whole else float(total == 0)
+        none = 0.0 if total else math.nan
+        return part / whole if whole else none
 
     precision = share(true_positive, true_positive + false_positive)
     recall = share(true_positive, true_positive + false_negative)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,13 +15,16 @@ from instaseg.metrics.config import (
     GENERAL_BOUNDARIES,
     GENERAL_LINES,
     MATCHED_LINES,
+    MATCHED_SCORES,
     MERGES_AND_SPLITS,
     direction,
     threshold_key,
 )
-from instaseg.metrics.scores import Scores, count_ratios
+from instaseg.metrics.scores import Scores, count_ratios, matched_scores
 
 Row = dict[str, str | int | float]
+Pool = Callable[[Sequence[Scores]], Scores]
+"""The scores of many samples taken as one."""
 
 
 def value_of(scores: Scores, name: str) -> int | float:
@@ -50,22 +53,26 @@ def value_of(scores: Scores, name: str) -> int | float:
     return found
 
 
-def average_scores(samples: Sequence[Scores], average: Literal["images", "pooled"]) -> Scores:
+def average_scores(
+    samples: Sequence[Scores], average: Literal["images", "pooled"], pool: Pool
+) -> Scores:
     """Return one set of scores for many samples.
 
     Parameters
     ----------
     samples : sequence of dict
-        Results of :func:`instaseg.metrics.score_instances` with the same settings.
+        Scores of results of one kind with the same settings.
     average : {"images", "pooled"}
-        `images`: :func:`mean_scores`; `pooled`: :func:`pooled_scores`.
+        `images`: :func:`mean_scores`; `pooled`: `pool`.
+    pool : callable
+        For instances :func:`pooled_scores`.
 
     Returns
     -------
     dict
         Same names.
     """
-    return mean_scores(samples) if average == "images" else pooled_scores(samples)
+    return mean_scores(samples) if average == "images" else pool(samples)
 
 
 def mean_scores(samples: Sequence[Scores]) -> Scores:
@@ -103,11 +110,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def pooled_scores(samples: Sequence[Scores]) -> Scores:
-    """Return the scores of all samples taken as one: counts are summed, shares computed from them.
+    """Return the scores of the instances of all samples, taken as one sample.
 
-    Means over instances are weighted: coverage by the true instances, `clDice_TP` and
-    `avg_tp_skel_coverage` by the matches. Boundary scores are the mean over samples. The pooled
-    `avg_f1_cov_score` is the ranking score of FISBe [1]_.
+    Counts are summed, shares computed from them.
+
+    Means over instances are weighted: coverage by the true instances, `mean_matched_score`,
+    `clDice_TP` and `avg_tp_skel_coverage` by the matches. Boundary scores are the mean over
+    samples. The pooled `avg_f1_cov_score` is the ranking score of FISBe [1]_.
 
     Parameters
     ----------
@@ -171,8 +180,11 @@ def _pool_subset(parts: Sequence[Scores]) -> Scores:
 def _pool_threshold(parts: Sequence[Scores]) -> Scores:
     """Return the scores of one threshold from those of every sample."""
     pooled = count_ratios(*(sum(part[name] for part in parts) for name in COUNTS))
-    pooled |= {name: sum(part[name] for part in parts) for name in MERGES_AND_SPLITS}
     matches = [part["AP_TP"] for part in parts]
+    pooled |= matched_scores(
+        _weighted([part[MATCHED_SCORES[0]] for part in parts], matches), pooled
+    )
+    pooled |= {name: sum(part[name] for part in parts) for name in MERGES_AND_SPLITS}
     return pooled | {
         name: _weighted([part[name] for part in parts], matches)
         for name in MATCHED_LINES
@@ -189,10 +201,11 @@ def _pooled_averages(pooled: Scores) -> dict[str, float]:
 
 
 def _weighted(values: Sequence[float], weights: Sequence[int]) -> float:
-    """Return the weighted mean; without any weight the value of a sample that is not empty."""
-    if sum(weights) == 0:
-        return min(values)
-    return float(np.average(values, weights=weights))
+    """Return the weighted mean; without any weight the value of a sample that has one, or NaN."""
+    counting = np.array(weights) > 0
+    if not counting.any():
+        return _mean(values)
+    return float(np.average(np.array(values)[counting], weights=np.array(weights)[counting]))
 
 
 def _refuse_none(samples: Sequence[Scores]) -> None:
@@ -201,7 +214,7 @@ def _refuse_none(samples: Sequence[Scores]) -> None:
         raise DataError("no scores to average: no sample was evaluated")
 
 
-def summary_rows(samples: Mapping[str, Scores], names: Sequence[str]) -> list[Row]:
+def summary_rows(samples: Mapping[str, Scores], names: Sequence[str], pool: Pool) -> list[Row]:
     """Return the table of a summary: one row per sample, then the mean and the pooled scores.
 
     Parameters
@@ -210,6 +223,8 @@ def summary_rows(samples: Mapping[str, Scores], names: Sequence[str]) -> list[Ro
         Scores by name of the sample.
     names : sequence of str
         Dotted names of the columns.
+    pool : callable
+        Makes the pooled scores.
 
     Returns
     -------
@@ -218,7 +233,7 @@ def summary_rows(samples: Mapping[str, Scores], names: Sequence[str]) -> list[Ro
     """
     listed: list[tuple[str, Scores]] = list(samples.items())
     listed.append(("mean", mean_scores(list(samples.values()))))
-    listed.append(("pooled", pooled_scores(list(samples.values()))))
+    listed.append(("pooled", pool(list(samples.values()))))
     return [
         {"sample": sample, **{name: value_of(scores, name) for name in names}}
         for sample, scores in listed

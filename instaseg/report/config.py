@@ -28,6 +28,8 @@ class VisualizeSettings(Table):
     projected instances, or `middle`, the middle plane."""
     outline_width: float = Field(default=1.2, gt=0)
     """Width of outlines in points."""
+    crops: int = Field(default=10, ge=1)
+    """Number of training crops that `sample_pictures` draws."""
     dpi: int = Field(default=130, ge=30, le=600)
     """Dots per inch of the pictures; files grow with its square."""
 

@@ -82,21 +82,21 @@ def overlay_figure(
     Figure
     """
     crossing = _overlapping(errors.truth, settings) or _overlapping(errors.prediction, settings)
-    figure, panels = _panels(displayed(raw, settings), 4 if crossing else 3, title)
+    figure, panels = picture_panels(displayed(raw, settings), 4 if crossing else 3, title)
     truth = instance_outlines(errors.truth, settings)
     prediction = instance_outlines(errors.prediction, settings)
     _draw(panels[1], _flat(truth), _TRUTH, settings, style="solid")
     _draw(panels[1], _flat(prediction), _PREDICTION, settings, style=(0, (3, 1.5)))
     _draw_errors(panels[2], errors, (truth, prediction), settings)
     panels[0].set_title("image", fontsize=9)
-    _legend(
+    legend_above(
         panels[1],
         [
             (f"truth, {len(errors.truth)}", _TRUTH, "-"),
             (f"prediction, {len(errors.prediction)}", _PREDICTION, "--"),
         ],
     )
-    _legend(
+    legend_above(
         panels[2],
         [(f"{kind}, {errors.count(kind)}", colour, "-") for kind, colour in KIND_COLOURS.items()],
     )
@@ -127,11 +127,11 @@ def prediction_figure(
     """
     found = find_instances(instances, ndim=raw.ndim - 1, name="instances")
     crossing = _overlapping(found, settings)
-    figure, panels = _panels(displayed(raw, settings), 3 if crossing else 2, title)
+    figure, panels = picture_panels(displayed(raw, settings), 3 if crossing else 2, title)
     outlines = instance_outlines(found, settings)
     _draw(panels[1], _flat(outlines), _PREDICTION, settings, style="solid")
     panels[0].set_title("image", fontsize=9)
-    _legend(panels[1], [(f"prediction, {len(found)}", _PREDICTION, "-")])
+    legend_above(panels[1], [(f"prediction, {len(found)}", _PREDICTION, "-")])
     if crossing:
         _draw_single(panels[2], found, outlines, settings)
     return figure
@@ -272,7 +272,7 @@ def _draw_single(
     axes.set_title(f"every prediction in a colour, {shared} pixels shared", fontsize=9)
 
 
-def _panels(picture: NDArray[Any], count: int, title: str) -> tuple[Figure, list[Any]]:
+def picture_panels(picture: NDArray[Any], count: int, title: str) -> tuple[Figure, list[Any]]:
     """Return a figure with `count` panels that all show the picture, four of them in two rows."""
     height, width = picture.shape[:2]
     rows = 2 if count == 4 else 1
@@ -325,7 +325,7 @@ def _flat(outlines: Iterable[list[Line]]) -> list[Line]:
     return [line for lines in outlines for line in lines]
 
 
-def _legend(axes: Any, entries: Sequence[tuple[str, str, LineStyle]]) -> None:
+def legend_above(axes: Any, entries: Sequence[tuple[str, str, LineStyle]]) -> None:
     """Write names in their colours above a panel."""
     handles = [
         Line2D([], [], color=colour, linestyle=style, linewidth=2.2) for _, colour, style in entries

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from instaseg.metrics.config import (
     REMOVED_KEYS,
+    ClassEvaluationSettings,
     EvaluationSettings,
     direction,
     needs_centre_lines,
@@ -72,3 +73,23 @@ def test_config_loads_without_heavy_packages():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_class_settings_name_scores_of_classes():
+    assert ClassEvaluationSettings(metric="classes.3.dice").metric == "classes.3.dice"
+    with pytest.raises(ValidationError, match=r"metric must name a score of classes; got 'confus"):
+        ClassEvaluationSettings(metric="confusion_matrix.avS")
+    with pytest.raises(ValidationError, match=r"summary must name a score of classes; got 'classe"):
+        ClassEvaluationSettings(summary=("classes.1.IoU",))
+    with pytest.raises(ValidationError, match=r"metric must name a score; got 'general.mean_iou'"):
+        EvaluationSettings(metric="general.mean_iou")
+
+
+def test_scores_nobody_reads_are_skipped():
+    assert ClassEvaluationSettings().without_unread_scores() == ClassEvaluationSettings()
+    few = ClassEvaluationSettings(summary=("general.accuracy",))
+    assert few.without_unread_scores().boundary_distance == 0
+    plain = EvaluationSettings().without_unread_scores()
+    assert (plain.centre_lines, plain.boundaries) == ("skip", "skip")
+    wanted = EvaluationSettings(metric="general.FS").without_unread_scores()
+    assert wanted.centre_lines == "measure"

@@ -1,4 +1,5 @@
 import os
+import time
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 from instaseg.errors import DataError
 from instaseg.metrics import score_instances
-from instaseg.metrics.config import score_names
+from instaseg.metrics.config import (
+    COUNTS,
+    MATCHED_LINES,
+    MATCHED_SCORES,
+    RATIOS,
+    score_names,
+    threshold_key,
+)
 from instaseg.metrics.summary import value_of
 
 
@@ -51,10 +59,35 @@ def test_worked_out_by_hand():
     assert eighty["S"] == pytest.approx(1 / 5)
     # S: 1/2 at 0.5, 0.6, 0.7; 1/5 at 0.8 and 0.9
     assert scores["confusion_matrix"]["avS"] == pytest.approx((3 / 2 + 2 / 5) / 5)
+    # at 0.75, its own IoU, the second pair is no match; so 1/2 at 0.5 ... 0.7 and 1/5 at the rest
+    assert scores["confusion_matrix"]["avS10"] == pytest.approx((5 / 2 + 5 / 5) / 10)
     # AP: 4/9 at 0.5 ... 0.7 (five), not at 0.75 itself; then 1/9 five times
     assert scores["confusion_matrix"]["avAP"] == pytest.approx((5 * 4 / 9 + 5 * 1 / 9) / 10)
     assert scores["confusion_matrix"]["avAP19"] == pytest.approx((7 * 4 / 9 + 2 * 1 / 9) / 9)
     assert scores["confusion_matrix"]["avFscore"] == pytest.approx((7 * 2 / 3 + 2 * 1 / 3) / 9)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "counts", "shares"),
+    [
+        (0.3, (2, 1, 1), (2 / 3, 2 / 3, 2 / 3, 0.5, 0.8, 1.6 / 3, 1.6 / 3)),
+        (0.5, (2, 1, 1), (2 / 3, 2 / 3, 2 / 3, 0.5, 0.8, 1.6 / 3, 1.6 / 3)),
+        (0.75, (1, 2, 2), (1 / 3, 1 / 3, 1 / 3, 0.2, 1.0, 1 / 3, 1 / 3)),
+        (0.99, (1, 2, 2), (1 / 3, 1 / 3, 1 / 3, 0.2, 1.0, 1 / 3, 1 / 3)),
+    ],
+)
+def test_boxes_that_overlap_by_all_by_some_and_not_at_all(threshold, counts, shares):
+    truth, prediction = np.zeros((2, 20, 20), int)
+    for number, (y, x) in enumerate([(0, 0), (6, 0), (0, 10)], start=1):
+        truth[y : y + 4, x : x + 4] = number
+    for number, (y, x, side) in enumerate([(0, 0, 4), (7, 0, 4), (15, 15, 3)], start=1):
+        prediction[y : y + side, x : x + side] = number
+    # intersections over union: 1, 12 / 20, 0
+    found = score_instances(truth, prediction, ndim=2, thresholds=[threshold])
+    found = at(found, threshold_key(threshold))
+    assert tuple(found[name] for name in COUNTS) == counts
+    names = ("precision", "recall", "fscore", "S", *MATCHED_SCORES)
+    assert [found[name] for name in names] == pytest.approx(shares)
 
 
 def test_centre_lines_worked_out_by_hand():
@@ -155,11 +188,13 @@ def test_empty_sides(criterion, assignment):
         )
 
     nothing = run(EMPTY, EMPTY)
-    assert nothing["general"]["avg_gt_skel_coverage"] == 1
-    assert nothing["general"]["avg_f1_cov_score"] == 1
-    for name in ("precision", "recall", "AP", "fscore", "S", "clDice_TP", "avg_tp_skel_coverage"):
-        assert at(nothing)[name] == 1
-    assert [at(nothing)[name] for name in ("AP_TP", "AP_FP", "AP_FN")] == [0, 0, 0]
+    assert np.isnan(nothing["general"]["avg_gt_skel_coverage"])
+    assert np.isnan(nothing["general"]["avg_f1_cov_score"])
+    for name in (*RATIOS, *MATCHED_SCORES, *MATCHED_LINES):
+        assert np.isnan(at(nothing)[name])
+    assert np.isnan(nothing["confusion_matrix"]["avS"])
+    assert [at(nothing)[name] for name in COUNTS] == [0, 0, 0]
+    assert nothing["general"]["Num skipped"] == 1
     for scores, false, missed in ((run(EMPTY, TRUTH), 3, 0), (run(TRUTH, EMPTY), 0, 3)):
         assert (at(scores)["AP_FP"], at(scores)["AP_FN"]) == (false, missed)
         names = [name for name in score_names() if not name.startswith("subsets.")]
@@ -183,7 +218,7 @@ def test_plain_python_numbers_under_exactly_the_listed_names():
     assert sorted(names) == sorted(score_names((0.5, 0.123)))
     assert "confusion_matrix.th_0_123.AP" in names
     skipped = score_instances(TRUTH, PREDICTION, ndim=2, centre_lines="skip")
-    assert list(skipped["general"]) == ["Num GT", "Num Pred"]
+    assert list(skipped["general"]) == ["Num GT", "Num Pred", "Num skipped"]
     assert at(skipped) == {k: v for k, v in at(scores).items() if k in at(skipped)}
 
 
@@ -263,7 +298,17 @@ def test_arrays_on_disk_score_like_those_in_memory(on_disk, data, ndim):
         patch.setattr("instaseg.metrics.overlaps._SIDE", {2: 1, 3: 1})
         patch.setattr("instaseg.metrics.centre_lines._VOXELS_TOGETHER", 20)
         parts = score_instances(on_disk(truth, (1, *chunks)), on_disk(prediction), **options)
-    assert parts == whole
+    np.testing.assert_equal(parts, whole)
+
+
+def test_seventy_thousand_instances_in_seconds():
+    ids = np.arange(1, 265**2 + 1, dtype=np.int32).reshape(265, 265)
+    truth = np.kron(ids, np.pad(np.ones((3, 3), np.int32), ((0, 1), (0, 1))))
+    begin = time.process_time()
+    scores = score_instances(truth, np.roll(truth, 1, axis=1), ndim=2, centre_lines="skip")
+    assert time.process_time() - begin < 6  # one, where nothing else runs
+    found = at(scores, "th_0_4")  # each moved by a third: 6 / 12
+    assert (found["AP_TP"], found["mean_matched_score"]) == (265**2, 0.5)
 
 
 def test_renumbering_changes_nothing():

@@ -3,7 +3,7 @@ import pytest
 
 from instaseg.errors import DataError
 from instaseg.metrics import score_instances
-from instaseg.metrics.config import score_names
+from instaseg.metrics.config import AVERAGES, MATCHED_SCORES, RATIOS, score_names
 from instaseg.metrics.summary import (
     average_scores,
     mean_scores,
@@ -38,11 +38,11 @@ def test_pooled_counts():
     assert pooled["general"]["Num GT"] == 4
     assert pooled["general"]["avg_gt_skel_coverage"] == pytest.approx(2 / 4)
     assert pooled["general"]["avg_f1_cov_score"] == pytest.approx((4 / 7 + 2 / 4) / 2)
-    assert average_scores([A, B], "pooled") == pooled
-    assert average_scores([A, B], "images") == mean_scores([A, B])
+    assert average_scores([A, B], "pooled", pooled_scores) == pooled
+    assert average_scores([A, B], "images", pooled_scores) == mean_scores([A, B])
 
 
-@pytest.mark.parametrize("samples", [[A], [B], [EMPTY], [EMPTY, EMPTY], [FALSE]])
+@pytest.mark.parametrize("samples", [[A], [B], [EMPTY], [FALSE]])
 def test_one_sample_pools_to_itself_under_the_same_names(samples):
     pooled = pooled_scores(samples)
     for name in score_names():
@@ -68,15 +68,34 @@ def test_pooled_equals_the_score_of_both_in_one_image():
 
 def test_an_empty_image_does_not_hide_a_false_one():
     assert pooled_scores([EMPTY, FALSE])["general"]["avg_gt_skel_coverage"] == 0
+    assert mean_scores([EMPTY, FALSE])["confusion_matrix"]["avS"] == 0
+
+
+@pytest.mark.parametrize("average", [mean_scores, pooled_scores])
+def test_an_image_that_is_empty_on_both_sides_is_skipped_and_counted(average):
+    with_it, without = average([B, EMPTY]), average([B])
+    shares = [f"confusion_matrix.{name}" for name in AVERAGES]
+    shares += [f"confusion_matrix.th_0_5.{name}" for name in (*RATIOS, *MATCHED_SCORES)]
+    shares += ["general.avg_gt_skel_coverage", "general.avg_f1_cov_score"]
+    for name in shares:
+        assert value_of(with_it, name) == pytest.approx(value_of(without, name)), name
+    assert pooled_scores([B, EMPTY, EMPTY])["general"]["Num skipped"] == 2
+    assert np.isnan(average([EMPTY, EMPTY])["confusion_matrix"]["avS"])
 
 
 def test_without_centre_lines():
     skipped = score_instances(np.array([[1]]), np.array([[1]]), ndim=2, centre_lines="skip")
-    assert pooled_scores([skipped, skipped])["general"] == {"Num GT": 2, "Num Pred": 2}
+    assert pooled_scores([skipped, skipped])["general"] == {
+        "Num GT": 2,
+        "Num Pred": 2,
+        "Num skipped": 0,
+    }
 
 
 def test_rows_end_with_mean_and_pooled():
-    rows = summary_rows({"a": A, "b": B}, ["general.Num GT", "confusion_matrix.th_0_5.S"])
+    rows = summary_rows(
+        {"a": A, "b": B}, ["general.Num GT", "confusion_matrix.th_0_5.S"], pooled_scores
+    )
     assert [row["sample"] for row in rows] == ["a", "b", "mean", "pooled"]
     assert [row["general.Num GT"] for row in rows] == [1, 3, 2, 4]
     assert rows[3]["confusion_matrix.th_0_5.S"] == pytest.approx(2 / 5)
@@ -128,7 +147,7 @@ def test_ranking_score_of_fisbe_is_that_of_pooled_counts():
     # 2 of 4 found and 1 false at every threshold: F1 = 4/7, not the mean 3/4 of 1 and 1/2;
     # true instances covered: 1 of 1, and 1 of 3
     assert pooled["general"]["avg_f1_cov_score"] == pytest.approx((4 / 7 + 2 / 4) / 2)
-    (*_, row) = summary_rows({"a": A, "b": B}, ["general.avg_f1_cov_score"])
+    (*_, row) = summary_rows({"a": A, "b": B}, ["general.avg_f1_cov_score"], pooled_scores)
     assert row["general.avg_f1_cov_score"] == pytest.approx((4 / 7 + 2 / 4) / 2)
 
 
