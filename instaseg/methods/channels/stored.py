@@ -1,0 +1,43 @@
+"""Predicted channels on disk, read box by box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from instaseg.geometry import Box, Coordinate
+from instaseg.io.arrays import open_array
+
+
+@dataclass(frozen=True)
+class StoredChannels:
+    """The predicted channels of a sample on disk.
+
+    Parameters
+    ----------
+    path : Path
+        Zarr folder of the prediction.
+    keys : mapping of str to str
+        Array of each channel, by name.
+    """
+
+    path: Path
+    keys: Mapping[str, str]
+
+    @property
+    def shape(self) -> Coordinate:
+        """The volume ``([z,] y, x)`` in voxels."""
+        return tuple(open_array(self.path, next(iter(self.keys.values()))).shape[1:])
+
+    def read(self, box: Box) -> dict[str, NDArray[Any]]:
+        """Return all channels in a box inside the volume, ``(components, [z,] y, x)`` as stored."""
+        return {name: self.component(name, box) for name in self.keys}
+
+    def component(self, name: str, box: Box, which: slice | None = None) -> NDArray[Any]:
+        """Return components of one channel in a box inside the volume, all of them by default."""
+        reader = open_array(self.path, self.keys[name])
+        return reader[(which or slice(0, reader.shape[0]), *box.slices)]
