@@ -1,0 +1,1 @@
+"""Synapses: pre- and postsynaptic sites and clefts as points, and which site belongs to which."""

@@ -1,0 +1,46 @@
+"""Settings that do not go together."""
+
+import pytest
+from pydantic import ValidationError
+
+from instaseg.data.config import DataSettings
+from instaseg.methods.synapses.config import SynapsesSettings, disagreements, scored_of, truth
+from instaseg.metrics.config import PointEvaluationSettings
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({}, "partner_distance must be given where kind = 'pre_post'"),
+        ({"kind": "post_vector"}, "partner_distance must be given where kind = 'post_vector'"),
+        ({"kind": "post", "cleft_target": "masks"}, "cleft_target must be 'blobs' where kind ="),
+    ],
+)
+def test_kinds_need_their_keys(given, text):
+    with pytest.raises(ValidationError, match=text):
+        SynapsesSettings(blob_radius=3, **given)
+
+
+def test_only_painted_clefts_are_labels():
+    painted = SynapsesSettings(blob_radius=3, kind="cleft", cleft_target="masks")
+    assert truth(painted) == "labels"
+    assert truth(SynapsesSettings(blob_radius=3, kind="cleft")) == "points"
+
+
+def test_voxel_size_and_metric_have_to_fit():
+    method = SynapsesSettings(blob_radius=3, kind="cleft")
+    tables = {
+        "method": method,
+        "data": DataSettings(),
+        "evaluation": PointEvaluationSettings(tolerance=3),
+    }
+    found = dict(disagreements(tables))
+    assert sorted(found) == [("data", "voxel_size"), ("evaluation", "metric")]
+    assert "must be a score of cleft because method.kind = 'cleft'" in found["evaluation", "metric"]
+    fitting = {
+        "method": method,
+        "data": DataSettings(voxel_size=[1, 1]),
+        "evaluation": PointEvaluationSettings(tolerance=3, metric="cleft.F1"),
+    }
+    assert list(disagreements(fitting)) == []
+    assert scored_of(method) == ("cleft",)
