@@ -1,0 +1,1 @@
+"""Deep watershed: voxels predict how deep inside their instance they lie; a cut separates them."""
