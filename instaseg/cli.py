@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
+IMPORT_BIAPY = "import-biapy"
+"""First word of a command line that translates a configuration instead of running stages."""
+
 # GNU OpenMP reads it when torch is loaded. By default threads that wait for each other keep the
 # processor busy; where something else runs as well, a training iteration took 4 s instead of 0.9.
 SHORT_SPIN = ("GOMP_SPINCOUNT", "1000")
@@ -37,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; those of the process if left out.
     """
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == [IMPORT_BIAPY]:
+        return _import_biapy(words[1:])
+    arguments = parser().parse_args(words)
     os.environ.setdefault(*SHORT_SPIN)
     from instaseg.training.ranks import joined
 
@@ -136,7 +142,8 @@ def parser() -> argparse.ArgumentParser:
     result = _Parser(
         prog="run_ppp.py",
         description="Train a network on images with labelled instances, and segment new images.",
-        epilog=f"stages:\n{words}",
+        epilog=f"stages:\n{words}\n\n{IMPORT_BIAPY} CONFIG.yaml, as first word, translates a"
+        f" configuration of BiaPy; see {IMPORT_BIAPY} --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -144,6 +151,44 @@ def parser() -> argparse.ArgumentParser:
     _add_data(result.add_argument_group("data"))
     _add_execution(result.add_argument_group("execution"))
     return result
+
+
+def import_parser() -> argparse.ArgumentParser:
+    """Return the parser of what follows ``import-biapy``."""
+    result = _Parser(
+        prog=f"run_ppp.py {IMPORT_BIAPY}",
+        description="Translate a configuration of BiaPy (YAML) to one of this program (TOML).",
+        allow_abbrev=False,
+    )
+    add = result.add_argument
+    add("file", type=Path, metavar="CONFIG.yaml", help="configuration of BiaPy")
+    add("--out", type=Path, metavar="FILE.toml", help="what to write (default: the terminal)")
+    add(
+        "--letters",
+        choices=("biapy_before_3.0", "biapy_3.0_to_3.5", "biapy_from_3.6"),
+        help="versions of BiaPy it was written for (default: as the file tells)",
+    )
+    return result
+
+
+def _import_biapy(words: Sequence[str]) -> int:
+    """Translate a file; write the result, and what there is to say about it to the terminal."""
+    arguments = import_parser().parse_args(words)
+    try:
+        from instaseg.config.import_biapy import import_biapy
+        from instaseg.io.text import write_text
+
+        if arguments.out is not None and arguments.out.exists():
+            return _complain(f"--out {arguments.out}: expected a new file, found one", WRONG_USAGE)
+        found = import_biapy(arguments.file, letters=arguments.letters)
+        if arguments.out is not None:
+            write_text(arguments.out, found.toml)
+    except InstasegError as error:
+        return _complain(error, WRONG_USAGE)
+    except OSError as error:
+        return _complain(f"{error}; check path and permissions", WRONG_USAGE)
+    sys.stderr.write("".join(f"- {remark}\n" for remark in found.remarks))
+    return _tell(found.toml.rstrip() if arguments.out is None else f"written: {arguments.out}")
 
 
 def _add_experiment(group: argparse._ArgumentGroup) -> None:

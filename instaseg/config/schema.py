@@ -15,7 +15,7 @@ from instaseg.config.kinds import expected, fits, show, table_class
 from instaseg.data.config import DataSettings
 from instaseg.inference.config import PredictionSettings
 from instaseg.methods import METHODS, load
-from instaseg.metrics.config import EvaluationSettings
+from instaseg.metrics.config import ComparisonSettings
 from instaseg.models.config import ModelSettings
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.report.config import VisualizeSettings
@@ -24,7 +24,7 @@ from instaseg.settings import Shape, Table
 from instaseg.training.config import OptimizerSettings, TrainingSettings
 
 DEFAULT_METHOD = "patches"
-METHOD_TABLES = ("method", "vote_instances", "validation")
+METHOD_TABLES = ("method", "vote_instances", "validation", "evaluation")
 """Tables whose keys depend on the method."""
 
 SWEPT_TABLE = "vote_instances"
@@ -35,6 +35,7 @@ SWEPT_BY_DOTTED_NAME = ("postprocessing", "evaluation")
 PER_AXIS_OR_ONE = (
     "training.augmentation.elastic.control_point_spacing",
     "training.augmentation.elastic.jitter_sigma",
+    "method.context",
 )
 """Keys with one number for each axis, or a single one for all."""
 
@@ -62,18 +63,18 @@ class Config(Table):
     validation: ValidationSettings
     """What is compared to choose a checkpoint and parameters."""
     vote_instances: Table
-    """How predictions become instances; the class belongs to the method."""
+    """How predictions become results; the class belongs to the method."""
     postprocessing: PostprocessingSettings
     """What is repaired in instances."""
-    evaluation: EvaluationSettings
-    """How instances are scored."""
+    evaluation: ComparisonSettings
+    """How results are scored; the class follows from what the method gives."""
     visualize: VisualizeSettings
     """What is drawn."""
 
 
 @functools.cache
 def build_schema(method: str) -> type[Config]:
-    """Return the schema whose ``[method]`` and ``[vote_instances]`` are those of a method.
+    """Return the schema with a method's ``[method]``, ``[vote_instances]`` and ``[evaluation]``.
 
     Parameters
     ----------
@@ -89,6 +90,7 @@ def build_schema(method: str) -> type[Config]:
     tables: dict[str, Any] = {
         "method": load(entry.settings),
         SWEPT_TABLE: load(entry.labelling),
+        "evaluation": load(entry.evaluation),
     }
     overridden: dict[str, Any] = {
         name: (cls, FieldInfo(description=Config.model_fields[name].description))
@@ -160,7 +162,17 @@ def disagreements(schema: type[Table], tables: Mapping[str, Table]) -> list[Disa
     validation = tables.get("validation")
     if validation is not None:
         found += wrong_sweeps(schema, validation)
+    if "method" in tables:
+        found += agreement(tables)
     return found
+
+
+def agreement(tables: Mapping[str, Table]) -> Iterator[Disagreement]:
+    """Yield what the method's own check of the tables finds; ``method`` is among them."""
+    check = METHODS[tables["method"].model_dump()["name"]].agreement
+    if check is not None:
+        for place, message in load(check)(tables):
+            yield Disagreement(place, message)
 
 
 def _wrong_axes(tables: Mapping[str, Table], ndim: int) -> Iterator[Disagreement]:

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from instaseg.config.load import load_tables
 from instaseg.errors import ConfigError
+from instaseg.methods import METHODS
 from instaseg.settings import Shape, Table
 
 
@@ -365,8 +366,9 @@ def test_a_broken_part_does_not_accuse_the_whole():
 def test_an_unknown_method_does_not_accuse_its_keys(name):
     found = errors(f"[method]\nname = {name}\nother = 3\n[training]\nsteps = 0\n")
     hint = '; did you mean "patches"?' if name == '"patch"' else ""
+    there = ", ".join(f'"{method}"' for method in METHODS)
     assert found == [
-        f'a.toml [method] name: must be one of "patches"; got {name}{hint}',
+        f"a.toml [method] name: must be one of {there}; got {name}{hint}",
         "a.toml [training] steps: must be a whole number greater than 0; got 0",
     ]
 

@@ -1,0 +1,442 @@
+"""BiaPy's configurations: what is translated, what is said about the rest, what is refused."""
+
+import re
+
+import pytest
+
+from instaseg.cli import import_parser, main
+from instaseg.config.import_biapy import GENERATIONS, import_biapy
+from instaseg.config.load import load_config
+from instaseg.errors import ConfigError
+
+LEGACY = """# BiaPy version: 3.4.1
+PROBLEM:
+    TYPE: INSTANCE_SEG
+    NDIM: 2D
+    INSTANCE_SEG:
+        DATA_CHANNELS: {channels}
+        DATA_MW_TH_TYPE: {how}
+        DATA_MW_TH_BINARY_MASK: 0.4
+        DATA_MW_TH_CONTOUR: 0.2
+        DATA_MW_TH_POINTS: 0.6
+DATA:
+    PATCH_SIZE: (128, 128, 3)
+    TRAIN:
+        PATH: /data/train/x
+        GT_PATH: /data/train/y
+TRAIN:
+    LR: 1.E-4
+    PATIENCE: 50
+"""
+
+LATER = """
+PROBLEM:
+    TYPE: INSTANCE_SEG
+    NDIM: {ndim}
+    INSTANCE_SEG:
+        DATA_CHANNELS: {channels}
+DATA:
+    PATCH_SIZE: {patch}
+"""
+
+
+@pytest.fixture
+def translated(tmp_path):
+    """Return a function from YAML to a loaded configuration and the remarks."""
+
+    def translate(text, **options):
+        (tmp_path / "biapy.yaml").write_text(text)
+        found = import_biapy(tmp_path / "biapy.yaml", **options)
+        (tmp_path / "ours.toml").write_text(found.toml)
+        return load_config([tmp_path / "ours.toml"]), "\n".join(found.remarks)
+
+    return translate
+
+
+@pytest.mark.parametrize(
+    ("channels", "names"),
+    [
+        ("BC", ("interior", "contour")),
+        ("BP", ("foreground", "centre")),
+        ("BCM", ("interior", "contour", "foreground")),
+        ("BCD", ("interior", "contour", "distance")),
+        ("BCDv2", ("interior", "contour", "ridge")),
+        ("Dv2", ("ridge",)),
+        ("BDv2", ("interior", "ridge")),
+    ],
+)
+def test_legacy_channels_mean_what_they_meant(translated, channels, names):
+    for letters in (None, "biapy_before_3.0", "biapy_3.0_to_3.5"):
+        text = LEGACY.format(channels=channels, how="auto")
+        config, remarks = translated(text, letters=letters)
+        assert config.method.channels == names
+        era = "before 3.0" if letters == "biapy_before_3.0" else "3.0 to 3.5"
+        assert f"{channels} as in BiaPy {era}" in remarks
+
+
+def test_polarity_follows_the_version(translated):
+    text = LEGACY.format(channels="BCD", how="auto")
+    polarities = [
+        translated(text, letters=letters)[0].method.distance.polarity
+        for letters in ("biapy_before_3.0", "biapy_3.0_to_3.5")
+    ]
+    assert polarities == ["high_inside", "low_inside"]
+
+
+def test_thresholds_as_numbers_or_by_otsu(translated):
+    config, remarks = translated(LEGACY.format(channels="BC", how="manual"))
+    found = config.vote_instances
+    assert (found.seed_foreground, found.seed_contour, found.seed_centre) == (0.4, 0.2, None)
+    assert "DATA_MW_TH_POINTS: is not used with these channels" in remarks
+    config, remarks = translated(LEGACY.format(channels="BP", how="auto"))
+    assert config.vote_instances.seed_centre == "otsu"
+    assert "validate_checkpoints" in remarks
+
+
+def test_data_and_training(translated):
+    config, remarks = translated(LEGACY.format(channels="BC", how="manual"))
+    assert str(config.data.train_data) == "/data/train"
+    assert (config.data.num_channels, config.data.ndim) == (3, 2)
+    assert config.data.split.folds == 10  # a tenth is held out unless the file says otherwise
+    assert config.model.train_input_shape == (128, 128)
+    assert (config.training.patience, config.optimizer.lr) == (50, 1e-4)
+    assert "TRAIN.EPOCHS: training counts iterations" in remarks
+
+
+def test_lists_are_of_later_versions(translated):
+    text = LATER.format(ndim="3D", channels="['Db', 'Gh', 'Gv', 'Gz']", patch="(20, 64, 64, 1)")
+    config, remarks = translated(text)
+    assert config.method.channels == ("distance", "flow")
+    assert config.method.distance.learnt == "everywhere"
+    assert config.data.ndim == 3
+    assert "as in BiaPy from 3.6" in remarks
+    assert "DATA.PATCH_SIZE: [32, 64, 64] is the next that fits the levels" in remarks
+    background, remarks = translated(
+        LATER.format(ndim="2D", channels="['B', 'C']", patch="(64, 64, 1)")
+    )
+    assert background.method.channels == ("background", "contour")
+    assert "until 3.5 it was the inside of instances" in remarks
+
+
+def test_the_oldest_keys_tell_their_version(translated):
+    text = """
+PROBLEM: {TYPE: INSTANCE_SEG, NDIM: 3D}
+DATA:
+    CHANNELS: BCD
+    MW_TH1: 0.8
+    MW_TH4: 4.5
+    PATCH_SIZE: (64, 64, 64, 1)
+MODEL: {ARCHITECTURE: resunet, FEATURE_MAPS: [36, 48, 64], Z_DOWN: 1}
+"""
+    config, remarks = translated(text)
+    assert config.method.distance.polarity == "high_inside"
+    assert (config.vote_instances.seed_foreground, config.vote_instances.seed_distance) == (
+        0.8,
+        4.5,
+    )
+    assert config.model.downsample_factors == ((1, 2, 2), (1, 2, 2))
+    assert config.model.fmaps_down == (36, 48, 64)
+    assert "resunet is not available" in remarks
+
+
+AUGMENTED = (
+    LEGACY
+    + """
+AUGMENTOR:
+    ENABLE: {on}
+    DA_PROB: 0.25
+    RANDOM_ROT: True
+    ZOOM: True
+    ZOOM_RANGE: (0.5, 1.5)
+    VFLIP: True
+    ROT90: False
+    CONTRAST: True
+    CUTOUT: True
+    COUT_SIZE: (0.1, 0.2)
+    CUTBLUR: True
+    SALT: True
+    GRIDMASK: True
+"""
+)
+
+
+def test_augmentation(translated):
+    config, remarks = translated(AUGMENTED.format(channels="BC", how="manual", on=True))
+    found = config.training.augmentation
+    assert (found.elastic.probability, found.elastic.zoom) == (0.25, (0.5, 1.5))
+    assert (found.elastic.rotation_min, found.elastic.jitter_sigma) == (-180, (0,))
+    assert (found.simple.mirror, found.simple.transpose) == ((0,), ())
+    assert (found.intensity.scale, found.intensity.shift) == ((0.9, 1.1), (0, 0))
+    assert (found.cutout.probability, found.cutout.size) == (0.25, (0.1, 0.2))
+    assert (found.salt_pepper.kind, found.salt_pepper.probability) == ("salt", 0.25)
+    assert "AUGMENTOR.CUTBLUR: one kind of cutout at a time" in remarks
+    assert "AUGMENTOR.GRIDMASK: no such augmentation" in remarks
+    assert "RANDOM_ROT, ZOOM are one step here" in remarks
+
+
+def test_augmentation_that_is_off_is_off(translated):
+    config, _ = translated(AUGMENTED.format(channels="BC", how="manual", on=False))
+    found = config.training.augmentation
+    assert [found.elastic.probability, found.intensity.probability] == [0, 0]
+    assert (found.simple.mirror, found.simple.transpose) == ((), ())
+    assert found.cutout.probability == 0
+
+
+SEMANTIC = """
+PROBLEM: {TYPE: SEMANTIC_SEG, NDIM: 2D}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [
+        ("TYPE: CE", (1, 0)),
+        ("TYPE: DICE", (0, 1)),
+        ("TYPE: W_CE_DICE", (0.66, 0.34)),
+        ("TYPE: W_CE_DICE, WEIGHTS: [0.5, 0.25]", (0.5, 0.25)),
+    ],
+)
+def test_semantic_segmentation(translated, loss, weights):
+    text = f"""{SEMANTIC}
+DATA: {{PATCH_SIZE: "(64, 64, 1)", N_CLASSES: 3, TEST: {{ARGMAX_TO_OUTPUT: False}}}}
+LOSS: {{{loss}, IGNORE_INDEX: 255, CLASS_REBALANCE: manual, CLASS_WEIGHTS: [1, 2, 3]}}
+TEST: {{AUGMENTATION: True, AUGMENTATION_MODE: max}}
+"""
+    config, remarks = translated(text)
+    method = config.method
+    assert (method.name, method.num_classes, method.ignore_index) == ("semantic", 3, 255)
+    assert (method.ce_weight, method.dice_weight) == weights
+    assert method.class_weights == (1, 2, 3)
+    assert config.vote_instances.output == "probabilities"
+    assert config.prediction.symmetries_mode == "max"
+    assert "LOSS" not in remarks
+
+
+def test_what_semantic_segmentation_has_not_is_told(translated):
+    text = f"""{SEMANTIC}
+DATA: {{PATCH_SIZE: "(64, 64, 1)"}}
+LOSS: {{TYPE: CE, CLASS_REBALANCE: auto}}
+TEST:
+    POST_PROCESSING: {{MEDIAN_FILTER: True, MEDIAN_FILTER_AXIS: [yx], MEDIAN_FILTER_SIZE: [4],
+                      REPARE_LARGE_BLOBS_SIZE: 50}}
+"""
+    config, remarks = translated(text)
+    assert config.postprocessing.median == ("xy 5",)
+    assert config.postprocessing.repair_size == 0
+    assert "repair_size repairs instances, and there are none; left out" in remarks
+    assert "CLASS_REBALANCE: weights are not found by themselves; give 2 numbers" in remarks
+    assert 'vote_instances.threshold = "otsu" finds a threshold for each image' in remarks
+
+
+@pytest.mark.parametrize(
+    ("keys", "shares", "rest"),
+    [
+        ("EXTRACT_RANDOM_PATCH: True", (1, 0, 0), ("each", "anywhere")),
+        (
+            "EXTRACT_RANDOM_PATCH: True, PROBABILITY_MAP: True",
+            (0, 0.94, 0.06),
+            ("voxels", "centre"),
+        ),
+        (
+            "TRAIN: {EXTRACT_RANDOM_PATCH: True}, PROBABILITY_MAP: True, W_FOREGROUND: 0.7,"
+            " W_BACKGROUND: 0.3",
+            (0, 0.7, 0.3),
+            ("voxels", "centre"),
+        ),
+        ("EXTRACT_RANDOM_PATCH: False", (0.5, 0.5, 0), ("each", "anywhere")),
+    ],
+)
+def test_sampling(translated, keys, shares, rest):
+    config, remarks = translated(f'{SEMANTIC}DATA: {{PATCH_SIZE: "(64, 64, 1)", {keys}}}')
+    found = config.training.sampling
+    assert (found.probability_random, found.probability_fg, found.probability_bg) == shares
+    assert (found.balance, found.place) == rest
+    assert ("EXTRACT_RANDOM_PATCH: crops are drawn at random" in remarks) == (shares[0] == 0.5)
+    assert ("objects at the border count" in remarks) == (shares[0] == 0)
+
+
+REPAIRED = """
+TEST:
+    POST_PROCESSING:
+"""
+
+
+def repaired(translated, keys, *, channels="['F', 'C']", ndim="2D"):
+    """Return the table of repairs, and the remarks, for keys of post-processing."""
+    patch = "(64, 64, 1)" if ndim == "2D" else "(32, 64, 64, 1)"
+    text = LATER.format(ndim=ndim, channels=channels, patch=patch)
+    indented = "\n".join(f"        {line}" for line in keys.splitlines())
+    config, remarks = translated(f"{text}{REPAIRED}{indented}")
+    return config.postprocessing, remarks
+
+
+def test_operations_on_instances(translated):
+    found, remarks = repaired(
+        translated,
+        """REPARE_LARGE_BLOBS_SIZE: 200
+WATERSHED_CIRCULARITY: 0.6
+CLEAR_BORDER: True
+INSTANCE_REFINEMENT:
+    ENABLE: True
+    OPERATIONS: [erosion, fill_holes, remove_small_objects, dilation, opening]
+    VALUES: [5, none, 20, [3, 3], 1]""",
+    )
+    assert found.repair_size == 200
+    assert found.refine == ("erode 2", "fill_holes", "remove_small 20", "dilate 1", "clear_border")
+    assert found.remove_where == (("circularity <= 0.6",),)
+    assert found.perimeter == "contour"
+    assert "OPERATIONS: opening is not available; left out" in remarks
+    assert "sides of boxes in voxels have become radii of balls in physical units" in remarks
+
+
+def test_medians(translated):
+    old = "YZ_FILTERING: True\nZ_FILTERING: True\nZ_FILTERING_SIZE: 7"
+    assert repaired(translated, old, ndim="3D")[0].median == ("yz 5", "z 7")
+    later = "MEDIAN_FILTER: True\nMEDIAN_FILTER_AXIS: [yx, zx, tx]\nMEDIAN_FILTER_SIZE: [4, 3, 3]"
+    found, remarks = repaired(translated, later, ndim="3D")
+    assert found.median == ("xy 5", "xz 3")
+    assert "MEDIAN_FILTER: no filter has the axes tx" in remarks
+    found, remarks = repaired(translated, old)
+    assert found.median == ()
+    assert 'Z_FILTERING: needs volumes; set data.ndim = 3 with data.stack = "z"' in remarks
+
+
+@pytest.mark.parametrize(
+    ("channels", "mask"),
+    [
+        ("['F', 'C']", ("foreground", "above", 0.3)),
+        ("['B', 'C']", ("background", "below", 0.7)),
+        ("BC", ("interior", "above", 0.3)),
+        ("BCM", ("foreground", "above", 0.3)),
+    ],
+)
+def test_growth(translated, channels, mask):
+    keys = "VORONOI_ON_MASK: True\nVORONOI_TH: 0.3"
+    found, remarks = repaired(translated, keys, channels=channels)
+    assert (found.voronoi.head, found.voronoi.side, found.voronoi.threshold) == mask
+    assert ("contours, which were part of the mask, are not" in remarks) == (channels == "BC")
+
+
+def test_growth_without_a_threshold_or_mask(translated):
+    found, remarks = repaired(translated, "VORONOI_ON_MASK: True")
+    assert found.voronoi.threshold == 0.5
+    assert "VORONOI_TH: not found by Otsu here; 0.5 is taken" in remarks
+    found, remarks = repaired(translated, "VORONOI_ON_MASK: True", channels="['C']")
+    assert found.voronoi.head is None
+    assert "VORONOI_ON_MASK: the channels contour give no mask" in remarks
+
+
+MEASURED = """MEASURE_PROPERTIES:
+    ENABLE: True
+    EXTRA_PROPS: [solidity, eccentricity, mood]
+    REMOVE_BY_PROPERTIES:
+        ENABLE: True
+        PROPS: [[area], [npixels, SHAPE], [mood]]
+        VALUES: [[500], [100, 0.7], [1]]
+        SIGNS: [[gt], [lt, le], [lt]]"""
+
+
+def test_measurements(translated):
+    found, remarks = repaired(translated, MEASURED.replace("SHAPE", "circularity"))
+    assert found.remove_where == (("area gt 500",), ("voxels lt 100", "circularity le 0.7"))
+    assert {"voxels", "area", "circularity", "solidity", "eccentricity"} <= set(found.measure)
+    assert found.perimeter == "contour"
+    assert "EXTRA_PROPS: mood is not measured; left out" in remarks
+    assert "PROPS: mood: not all of them are measured; left out" in remarks
+    assert "PROPS: lengths, areas and volumes are in physical units" in remarks
+
+
+def test_measurements_of_volumes_have_other_names(translated):
+    found, remarks = repaired(translated, MEASURED.replace("SHAPE", "sphericity"), ndim="3D")
+    assert found.remove_where == (("volume gt 500",), ("voxels lt 100", "sphericity_cubed le 0.7"))
+    assert found.perimeter == "crofton"
+    assert "EXTRA_PROPS: eccentricity is not measured" in remarks
+    found, remarks = repaired(translated, "WATERSHED_CIRCULARITY: 0.5", ndim="3D")
+    assert found.remove_where == ()
+    assert "WATERSHED_CIRCULARITY: is of images" in remarks
+
+
+def test_filters_of_before_measurements(translated):
+    keys = """REMOVE_BY_PROPERTIES: [[npixels]]
+REMOVE_BY_PROPERTIES_VALUES: [[100]]
+REMOVE_BY_PROPERTIES_SIGN: [[lt]]"""
+    assert repaired(translated, keys)[0].remove_where == (("voxels lt 100",),)
+
+
+def test_what_is_off_is_off_and_needs_no_remark(translated):
+    keys = """VORONOI_ON_MASK: False
+VORONOI_TH: 0.0
+MEDIAN_FILTER: False
+YZ_FILTERING: False
+REPARE_LARGE_BLOBS_SIZE: -1
+WATERSHED_CIRCULARITY: -1
+APPLY_MASK: False
+MEASURE_PROPERTIES: {ENABLE: False, REMOVE_BY_PROPERTIES: {ENABLE: False, PROPS: [[area]]}}"""
+    found, remarks = repaired(translated, keys)
+    assert found == type(found)()
+    assert "POST_PROCESSING" not in remarks
+
+
+def test_what_is_named_but_not_translated(translated):
+    text = LATER.format(ndim="2D", channels="['F', 'C']", patch="(64, 64, 1)")
+    _, remarks = translated(
+        f"{text}    TEST: {{ROI_MASK: /data/roi}}\n"
+        "TEST: {POST_PROCESSING: {REMOVE_CLOSE_POINTS: True}}"
+    )
+    assert "ROI_MASK: add the mask as an array" in remarks
+    assert "postprocessing.roi_key" in remarks
+    assert "REMOVE_CLOSE_POINTS: see [postprocessing]" in remarks
+    sliced = text.replace("DATA_CHANNELS", "WATERSHED_BY_2D_SLICES: True\n        DATA_CHANNELS")
+    assert "give sections as images of their own" in translated(sliced)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            LATER.format(ndim="2D", channels="[B, C, D, v, 2]", patch="(64, 64, 1)"),
+            "is what BiaPy's converter makes of a text with Dv2; write the text again",
+        ),
+        (LATER.format(ndim="2D", channels="[F, E]", patch="(64, 64, 1)"), "embeddings are not"),
+        (LATER.format(ndim="2D", channels="[Q]", patch="(64, 64, 1)"), "neither a channel nor a"),
+        (LATER.format(ndim="3D", channels="[F, C]", patch="(64, 64, 1)"), "expected 3 sides and"),
+        (LATER.format(ndim="2D", channels="[H, V]", patch="(64, 64, 1)"), "cannot be meant here"),
+        (
+            "PROBLEM: {TYPE: SEMANTIC_SEG}\nTRAIN: {EPOCHS: many}",
+            "expected numbers where this program reads numbers, found something else (invalid",
+        ),
+        ("PROBLEM: {TYPE: CLASSIFICATION}", "this program has no such workflow"),
+        (
+            "PROBLEM: {TYPE: INSTANCE_SEG, INSTANCE_SEG: {TYPE: synapses}}",
+            'write [method] name = "synapses" with blob_radius',
+        ),
+        ("a: [", "not valid YAML"),
+        ("a: 1", "with a section PROBLEM, found none"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(translated, text, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        translated(text)
+    assert "biapy.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_command_line(tmp_path, capsys):
+    file, out = tmp_path / "biapy.yaml", tmp_path / "default.toml"
+    file.write_text(LEGACY.format(channels="BC", how="auto"))
+    assert main(["import-biapy", str(file), "--out", str(out)]) == 0
+    assert load_config([out]).method.channels == ("interior", "contour")
+    told = capsys.readouterr()
+    assert "written:" in told.out
+    assert "- TRAIN.EPOCHS:" in told.err
+    assert main(["import-biapy", str(file), "--out", str(out)]) == 2
+    assert "expected a new file" in capsys.readouterr().err
+    assert main(["import-biapy", str(tmp_path / "none.yaml")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert main(["import-biapy", str(file)]) == 0
+    assert 'name = "channels"' in capsys.readouterr().out
+
+
+def test_versions_on_the_command_line_are_those_of_the_method():
+    (action,) = [a for a in import_parser()._actions if "--letters" in a.option_strings]
+    assert action.choices == GENERATIONS
