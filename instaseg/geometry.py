@@ -139,6 +139,16 @@ class Symmetry:
         index = (slice(None),) * lead + tuple(slice(None, None, -1 if f else 1) for f in self.flips)
         return array.transpose(axes)[index]
 
+    def turn_vectors(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Return vectors ``(ndim, ..., [z,] y, x)`` as they are in the turned image.
+
+        They move with the image, and their components change place and sign.
+        """
+        moved = self.apply(vectors)[list(self.permutation)]
+        signs = np.where(self.flips, -1, 1).astype(vectors.dtype)
+        turned: NDArray[Any] = moved * signs.reshape(-1, *(1,) * (vectors.ndim - 1))
+        return turned
+
     def undo(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view of `array` turned back: ``undo(apply(a))`` equals ``a``."""
         return self.inverse().apply(array)

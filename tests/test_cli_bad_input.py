@@ -20,8 +20,9 @@ import zarr
 from instaseg import cli
 from instaseg.blockwise import scheduler
 from instaseg.data.config import DataSettings
-from instaseg.io.arrays import has_array
+from instaseg.io.arrays import has_array, write_array
 from instaseg.io.convert import convert
+from instaseg.io.points import POINTS_KEY, make_points
 from instaseg.io.samples import find_samples
 from instaseg.run.lock import exclusive
 from instaseg.stages import session as sessions
@@ -415,6 +416,137 @@ def test_test_data_need_no_labels_and_no_contrast(run, work, caplog):
     assert code == 0
     assert "evaluate: no test sample has labels; nothing to compare" in out
     assert f"{name}: image has the same value everywhere" in caplog.text
+
+
+# Methods
+
+
+def with_method(folder, text, **replaced):
+    """Write the tiny configuration for another method; return words that train with it."""
+    config = CONFIG.replace('name = "patches"\npatch_shape = [3, 3]', text)
+    for old, new in replaced.items():
+        config = config.replace(f"{old} = ", f"{old} = {new} # ")
+    (folder / "other.toml").write_text(config)
+    return ("--do", "train", "--config", "other.toml", "--root", "new")
+
+
+def channels(folder, *names):
+    return with_method(folder, f'name = "channels"\nchannels = {list(names)}')
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            ['method.channels=["forground","contour"]'],
+            'unknown channel "forground"; did you mean "foreground"?; channels are interior',
+        ),
+        (
+            ['method.channels="BCX"', 'method.letters="biapy_3.0_to_3.5"'],
+            '"X" in "BCX" is neither a channel nor a letter of letters = "biapy_3.0_to_3.5"; its',
+        ),
+        (
+            ['method.channels="BCD"'],
+            "BCD are BiaPy's letters, which mean different things in its versions (B is the inter",
+        ),
+        (
+            ['method.channels="BCM"', 'method.letters="biapy_from_3.6"'],
+            'letter "M" of "biapy_from_3.6": foreground and contour together have no counterpart',
+        ),
+        (
+            ['method.channels="BF"', 'method.letters="biapy_3.0_to_3.5"'],
+            'letter "F" of "biapy_3.0_to_3.5": it belongs to synapses; use name = "synapses"',
+        ),
+        (
+            ['method.channels="Dv2"', 'method.letters="biapy_before_3.0"'],
+            '[method.ridge] scale: expected "instance", found "image", which divides by the larges',
+        ),
+        (
+            ['method.channels=["rays","contour"]'],
+            "[method] channels: must be channels that can be decoded; got rays, contour; name seed",
+        ),
+        (
+            ["vote_instances.seed_distance=0.3"],
+            "seed_distance: must be left out: with the channels contour, foreground nothing is com",
+        ),
+        (["method.weights=[1,1,1]"], "weights must have one value for each of the 2 channels fore"),
+        (
+            ['method.channels=["foreground","offset_z"]'],
+            "expected channels of images, found offset_z, which only volumes have (data.ndim = 2)",
+        ),
+        (
+            ['method.channels=["affinities"]', "method.affinities.offsets=[[-1,0,0]]"],
+            "expected lists of 2 whole numbers, not all 0, because data.ndim = 2, found [-1, 0, 0]",
+        ),
+        (
+            ["training.augmentation.overlay.probability=0.5"],
+            "expected the method patches with method.foreground = 'count'",
+        ),
+    ],
+)
+def test_channels_that_do_not_go_together(refused, work, settings, expected):
+    words = channels(work, "foreground", "contour")
+    message = refused(*words, *itertools.chain(*(("--set", one) for one in settings)))
+    assert expected in message
+    assert message.count("\n") == 1
+
+
+def test_a_threshold_to_be_tried_for_a_channel_that_is_not_there(refused, work):
+    words = ("--do", "train", "validate_checkpoints", *channels(work, "foreground")[2:])
+    swept = 'validation.params_product=["seed_contour"]'
+    message = refused(*words, "--set", swept, "--set", "validation.seed_contour=[0.1,0.2]")
+    assert message.startswith("[validation] parameters seed_contour=0.1: [vote_instances] seed_con")
+    assert "must be left out: with the channels foreground nothing is compared with it" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda a: a * 0, "labels are 0 everywhere; expected at least one instance"),
+        (lambda a: np.stack([a] * 5), "has shape (5, 48, 48); expected 2 axes (data.ndim = 2)"),
+    ],
+    ids=["empty", "axes"],
+)
+def test_labels_that_channels_cannot_be_made_of(refused, work, change, expected):
+    edit(work / "data/train", "y", change)
+    assert expected in refused(*channels(work, "foreground", "contour"))
+
+
+def test_channels_of_instances_that_overlap(refused, work):
+    instances = np.zeros((2, 40, 40), np.uint8)
+    instances[0, 18:22], instances[1, :, 18:22] = 1, 1
+    write_array(work / "crossing/a.zarr", "volumes/raw", instances.sum(0, dtype=np.uint8))
+    write_array(work / "crossing/a.zarr", "volumes/gt_instances", instances)
+    words = (*channels(work, "foreground"), "--train-data", "crossing")
+    wanted = "needs the method patches with method.foreground = 'count'"
+    assert wanted in refused(*words)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_classes_beyond_the_number_of_classes(refused, work, number):
+    edit(work / "data/train", "y", lambda a: (a > 0) * np.uint8(number))
+    edit(work / "data/train", "y", lambda a: (a > 0) * np.uint8(1), number=1)
+    words = with_method(work, f'name = "semantic"\nnum_classes = {number}')
+    message = refused(*words)
+    assert f"mask has the value {number}; expected classes 0 to {number - 1}" in message
+    assert f"because method.num_classes = {number}" in message
+    assert "1 fault in 2 samples" in message
+
+
+def test_points_outside_the_volume(refused, work):
+    sites = make_points([0, 1], [[1, 5, 5], [1, 5, 48]], partner=[-1, 0])
+    raw = np.arange(4 * 48 * 48, dtype=np.uint16).reshape(1, 4, 48, 48)
+    write_array(work / "sites/a.zarr", "volumes/raw", raw)
+    write_array(work / "sites/a.zarr", POINTS_KEY, sites)
+    text = 'name = "synapses"\nblob_radius = 24\npartner_distance = 60\n'
+    text += "[evaluation]\ntolerance = 24"
+    levels = {"downsample_factors": "[[1, 2, 2]]", "probability": "0"}
+    shapes = dict.fromkeys(("train_input_shape", "test_input_shape"), "[4, 32, 32]")
+    words = with_method(work, text, **levels, **shapes)
+    settings = ("--set", "data.ndim=3", "--set", "data.voxel_size=[40,4,4]")
+    message = refused(*words, *settings, "--train-data", "sites")
+    assert "row 1 lies at (1, 5, 48), outside the volume of (4, 48, 48) voxels" in message
 
 
 # Checkpoints

@@ -16,10 +16,19 @@ PACKAGE = ROOT / "instaseg"
 # name that matches counts; "*.config" is the config.py of a component, without heavy imports.
 LAYERS = (
     ("", "errors", "geometry", "progress", "settings"),
-    ("*.config", "blockwise.work", "methods", "methods.base", "models.shapes"),
+    (
+        "*.config",
+        "blockwise.work",
+        "data.classes",
+        "methods",
+        "methods.base",
+        "methods.channels.legacy",
+        "models.shapes",
+    ),
     (
         "blockwise",
         "data",
+        "inference.quantise",
         "io",
         "methods.channels",
         "methods.deep_watershed",
@@ -36,6 +45,7 @@ LAYERS = (
         "methods.build",
         "methods.channels.loss",
         "methods.channels.method",
+        "methods.channels.quality",
         "methods.deep_watershed.loss",
         "methods.deep_watershed.method",
         "methods.deep_watershed.networks",
@@ -48,6 +58,7 @@ LAYERS = (
         "methods.semantic.method",
         "methods.synapses.loss",
         "methods.synapses.method",
+        "methods.synapses.stored",
         "models",
         "training",
     ),

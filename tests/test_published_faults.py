@@ -92,7 +92,7 @@ def test_4_the_best_parameters_label_and_evaluate(experiment, run, monkeypatch):
     rmtree(experiment / "val")
     rmtree(experiment / "test")
     monkeypatch.setattr(validation, "validate_sample", prefers_chosen)
-    monkeypatch.setattr(validation, "average_scores", lambda scores, _: scores[0])
+    monkeypatch.setattr(validation, "average_scores", lambda scores, *_: scores[0])
     stages = ("validate_checkpoints", "predict", "label", "postprocess", "evaluate")
     done = run("--do", *stages, "-id", experiment)
     assert done.code == 0, done.err

@@ -19,11 +19,23 @@ class MethodEntry:
         Table ``[vote_instances]``: what turns predictions into instances, and may be swept.
     implementation : str
         The class with the face of :class:`instaseg.methods.base.Method`.
+    evaluation : str
+        Table ``[evaluation]``, a :class:`instaseg.metrics.config.ComparisonSettings`: how results
+        are compared with the ground truth. Instances unless the method gives something else.
+    agreement : str, optional
+        Function of all tables by name that yields what they and ``[method]`` do not agree on:
+        the place, as a tuple such as ``("evaluation", "metric")``, and the message.
+    truth : str, optional
+        Function of the table ``[method]`` that says whether the ground truth is ``"labels"`` or
+        ``"points"``; labels where it is left out.
     """
 
     settings: str
     labelling: str
     implementation: str
+    evaluation: str = "instaseg.metrics.config:EvaluationSettings"
+    agreement: str | None = None
+    truth: str | None = None
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -31,6 +43,32 @@ METHODS: dict[str, MethodEntry] = {
         settings="instaseg.methods.patches.config:PatchesSettings",
         labelling="instaseg.methods.patches.config:LabelSettings",
         implementation="instaseg.methods.patches.method:PatchesMethod",
+    ),
+    "channels": MethodEntry(
+        settings="instaseg.methods.channels.config:ChannelsSettings",
+        labelling="instaseg.methods.channels.config:LabelSettings",
+        implementation="instaseg.methods.channels.method:ChannelsMethod",
+        agreement="instaseg.methods.channels.presets:disagreements",
+    ),
+    "deep_watershed": MethodEntry(
+        settings="instaseg.methods.deep_watershed.config:DeepWatershedSettings",
+        labelling="instaseg.methods.deep_watershed.config:LabelSettings",
+        implementation="instaseg.methods.deep_watershed.method:DeepWatershedMethod",
+    ),
+    "semantic": MethodEntry(
+        settings="instaseg.methods.semantic.config:SemanticSettings",
+        labelling="instaseg.methods.semantic.config:LabelSettings",
+        implementation="instaseg.methods.semantic.method:SemanticMethod",
+        evaluation="instaseg.metrics.config:ClassEvaluationSettings",
+        agreement="instaseg.methods.semantic.config:disagreements",
+    ),
+    "synapses": MethodEntry(
+        settings="instaseg.methods.synapses.config:SynapsesSettings",
+        labelling="instaseg.methods.synapses.config:PointSettings",
+        implementation="instaseg.methods.synapses.method:SynapsesMethod",
+        evaluation="instaseg.metrics.config:PointEvaluationSettings",
+        agreement="instaseg.methods.synapses.config:disagreements",
+        truth="instaseg.methods.synapses.config:truth",
     ),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from instaseg.blockwise.work import BlockLabels, BlockWork
+    from instaseg.data.classes import ClassMap
     from instaseg.models.config import CodeSettings
 
 Activation = Literal["sigmoid", "softmax", "none"]
@@ -55,6 +56,11 @@ class Head:
     channels: int
     activation: Activation
     key: str
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether the channels are parts of vectors, of which only a mean makes sense."""
+        return False
 
     def turn(self, prediction: NDArray[Any], symmetry: Symmetry) -> NDArray[Any]:
         """Return a prediction ``(channels, [z,] y, x)`` of an image as that of the turned image.
@@ -96,6 +102,9 @@ class Method(Protocol):
     result: Result
     """What :meth:`label` gives."""
 
+    class_map: ClassMap | None
+    """What the values of the ground truth mean, where they are classes; None for instances."""
+
     heads: tuple[Head, ...]
     """Outputs of the network, in order."""
 
@@ -108,6 +117,9 @@ class Method(Protocol):
 
     overlapping: bool
     """Whether instances may overlap."""
+
+    labels_may_overlap: bool
+    """Whether it can be trained with instances that overlap, even if it gives none."""
 
     coding: Coding | None
     """What decodes the first head's codes; None for methods without codes."""
@@ -216,4 +228,31 @@ class Method(Protocol):
         -------
         dict
             A name that has no value in this sample is left out.
+        """
+
+
+@runtime_checkable
+class ShowsSteps(Protocol):
+    """What a method has beside its face if it can show what its results are made from."""
+
+    def check_arrays(
+        self, prediction: Mapping[str, NDArray[Any]], parameters: Table
+    ) -> dict[str, NDArray[Any]]:
+        """Return arrays ``([z,] y, x)`` to look at, by name; none unless parameters ask for them.
+
+        `prediction` is that of :meth:`Method.label`.
+        """
+
+
+@runtime_checkable
+class LabelsSomeInBlocks(Protocol):
+    """What a method has beside its face if not all parameters can be used in blocks."""
+
+    def check_blocks(self, parameters: Table) -> None:
+        """Check that a stored prediction can be labelled block by block with these parameters.
+
+        Raises
+        ------
+        ConfigError
+            If they need the whole.
         """

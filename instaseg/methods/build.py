@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 from instaseg.data.config import DataSettings
 from instaseg.methods import METHODS, load
@@ -29,6 +30,19 @@ class MethodSpec:
     settings: Table
     model: ModelSettings
     data: DataSettings
+
+    @property
+    def truth(self) -> Literal["labels", "points"]:
+        """What the ground truth has to be."""
+        entry = METHODS[self.settings.model_dump()["name"]]
+        if entry.truth is None:
+            return "labels"
+        return cast(Literal["labels", "points"], load(entry.truth)(self.settings))
+
+    def at(self, voxel_size: Sequence[float]) -> MethodSpec:
+        """Return the same for images whose voxels have this physical size."""
+        size = tuple(float(side) for side in voxel_size)
+        return replace(self, data=self.data.model_copy(update={"voxel_size": size}))
 
     def build(self) -> Method:
         """Return the method."""

@@ -105,9 +105,9 @@ class Experiment:
         """Return the folder of scores of one checkpoint and parameter set."""
         return self.folder / dataset / "evaluated" / str(checkpoint) / parameters
 
-    def exported(self, dataset: str, sample: str) -> Path:
-        """Return the TIFF of one sample's instances."""
-        return self.folder / dataset / "export" / f"{sample}.tif"
+    def exported(self, dataset: str) -> Path:
+        """Return the folder of files for other programs."""
+        return self.folder / dataset / "export"
 
     def baseline(self, dataset: str, name: str) -> Path:
         """Return the folder of scores of a baseline on the same samples."""

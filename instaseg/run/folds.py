@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hashlib
 import io
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,6 +102,35 @@ def _from_csv(file: Path, text: str) -> Folds:
             )
         folds.setdefault(fold, []).append(sample)
     return {name: tuple(names) for name, names in folds.items() if name != TRAINING}
+
+
+def dealt(names: Sequence[str], folds: int, *, where: str) -> list[frozenset[str]]:
+    """Return names dealt into folds that differ by at most one in size.
+
+    They are dealt in the order of a hash, so that neighbours in a series come apart, and always in
+    the same way.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All different.
+    folds : int
+        How many.
+    where : str
+        Where the samples are, for the message.
+
+    Raises
+    ------
+    DataError
+        If there are fewer names than folds.
+    """
+    if len(names) < folds:
+        raise DataError(
+            f"{where}: expected at least {folds} samples because data.split.folds = {folds}, found"
+            f" {len(names)}; take fewer folds"
+        )
+    mixed = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return [frozenset(mixed[first::folds]) for first in range(folds)]
 
 
 def check_folds(folds: Mapping[str, Sequence[str]], there: Sequence[str], where: str) -> None:

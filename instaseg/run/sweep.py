@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from instaseg.errors import ConfigError
-from instaseg.metrics.config import EvaluationSettings
+from instaseg.metrics.config import ComparisonSettings
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.run.config import LABELLING, SWEPT_TABLES, ValidationSettings, dotted
 from instaseg.settings import Table
@@ -47,7 +48,7 @@ class ParameterSet:
     values: Mapping[str, Any]
     labelling: Table
     postprocessing: PostprocessingSettings
-    evaluation: EvaluationSettings
+    evaluation: ComparisonSettings
 
     @property
     def name(self) -> str:
@@ -134,7 +135,7 @@ def parameter_set(tables: Mapping[str, Table], values: Mapping[str, Any]) -> Par
         dict(values),
         changed[LABELLING],
         cast(PostprocessingSettings, changed["postprocessing"]),
-        cast(EvaluationSettings, changed["evaluation"]),
+        cast(ComparisonSettings, changed["evaluation"]),
     )
 
 
@@ -155,9 +156,14 @@ def best_row(
     """Return the row with the best value of `metric`.
 
     Ties go to the earlier checkpoint, then to the parameter set that was listed first: less
-    training and the order the user wrote are the plainer choice.
+    training and the order the user wrote are the plainer choice. A row without a value (NaN) is
+    worse than any with one.
     """
     sign = 1 if better == "higher" else -1
-    return max(
-        enumerate(rows), key=lambda item: (sign * item[1][metric], -item[1]["checkpoint"], -item[0])
-    )[1]
+
+    def order(item: tuple[int, Mapping[str, Any]]) -> tuple[float, int, int]:
+        number, row = item
+        value = -math.inf if math.isnan(row[metric]) else sign * row[metric]
+        return value, -row["checkpoint"], -number
+
+    return max(enumerate(rows), key=order)[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 from instaseg.io.arrays import has_array, stored_size
 from instaseg.run.experiment import Experiment
 from instaseg.stages.context import Context
-from instaseg.stages.labelling import INSTANCES
+from instaseg.stages.results.table import RESULTS
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +47,10 @@ def _leftovers(experiment: Experiment) -> list[Path]:
 
 
 def _is_spent(experiment: Experiment, prediction: Path) -> bool:
-    """Return whether instances or validation scores were made from a prediction."""
+    """Return whether a result or validation scores were made from a prediction."""
     checkpoint, sample = prediction.parent.name, glob.escape(prediction.stem)
     dataset = experiment.folder / prediction.relative_to(experiment.folder).parts[0]
     instances = (dataset / "instances" / checkpoint).glob(f"*/{sample}.zarr")
     scores = (dataset / "evaluated" / checkpoint).glob(f"*/{sample}.toml")
-    return any(has_array(path, INSTANCES) for path in instances) or any(scores)
+    keys = [kind.key for kind in RESULTS.values()]
+    return any(has_array(path, key) for path in instances for key in keys) or any(scores)

@@ -15,6 +15,7 @@ from instaseg.io.samples import Sample, find_samples
 from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.run.experiment import Experiment
+from instaseg.run.folds import dealt
 from instaseg.run.sweep import ParameterSet, parameter_set
 from instaseg.settings import Table
 from instaseg.training.ranks import ALONE, Ranks
@@ -100,14 +101,21 @@ class Context:
             If the folder is missing or empty, or lacks a sample that was asked for.
         """
         source = self.options.stands_in.get(role, role)
-        folder: Path | None = getattr(self.config.data, f"{source}_data")
+        split = self.config.data.split
+        divided = split.folds > 0 and source != "test"
+        origin = "train" if divided else source
+        folder: Path | None = getattr(self.config.data, f"{origin}_data")
         if folder is None:
             raise ConfigError(
-                f"[data] {source}_data: expected a folder of samples, found nothing; give"
-                f" --{source}-data FOLDER or set it in the configuration"
+                f"[data] {origin}_data: expected a folder of samples, found nothing; give"
+                f" --{origin}-data FOLDER or set it in the configuration"
             )
         names = self.options.samples if role == "test" else ()
-        samples = find_samples(folder, self.config.data, names=names)
+        samples = find_samples(folder, self.config.data, names=names, truth=self.method_spec.truth)
+        if divided:
+            there = [sample.name for sample in samples]
+            held_out = dealt(there, split.folds, where=str(folder))[split.fold - 1]
+            samples = [s for s in samples if (s.name in held_out) == (source == "val")]
         name = role if source == role else f"{role}_on_{source}"
         return Dataset(name, tuple(samples[: self.options.most_samples]))
 

@@ -1,4 +1,4 @@
-"""``--do evaluate``: instances against the ground truth, beside a baseline."""
+"""``--do evaluate``: results against the ground truth, beside a baseline."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 from instaseg.blockwise.scheduler import run_tasks
 from instaseg.io.samples import Sample
-from instaseg.metrics.config import EvaluationSettings, direction
+from instaseg.metrics.config import ComparisonSettings, direction
 from instaseg.metrics.summary import average_scores, summary_rows, value_of, worst_samples
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.labelling import INSTANCES, REPAIRED, stored_fingerprint
+from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.postprocess import instances_path, repaired_fingerprint, require_instances
+from instaseg.stages.results.kind import Baseline, ResultKind, Scores
+from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import (
     EvaluationTask,
-    Scores,
     evaluate_baseline,
     evaluate_sample,
     read_scores,
@@ -39,25 +40,24 @@ def run(context: Context) -> str:
         return "evaluate: no test sample has labels; nothing to compare"
     require_instances(context, dataset, selection)
     scores = method_scores(context, dataset, selection)
-    return "\n".join(
-        [
-            _report(context, dataset, selection, scores),
-            _what_was_scored(method_tasks(context, dataset, selection)),
-        ]
-    )
+    report = _report(context, dataset, selection, scores)
+    kind = RESULTS[context.method.result]
+    if kind.repaired is None:
+        return report
+    tasks = method_tasks(context, dataset, selection)
+    return f"{report}\n{_what_was_scored(tasks, kind.key, kind.repaired)}"
 
 
 def method_scores(context: Context, dataset: Dataset, selection: Selection) -> dict[str, Scores]:
-    """Return the scores of the instances, by sample; works out what is missing."""
+    """Return the scores of the results, by sample; works out what is missing."""
     tasks = method_tasks(context, dataset, selection)
     scores = _scores(context, tasks, evaluate_sample, "evaluate")
-    everything = method_tasks(context, _all_with_labels(context), selection)
-    _write_summary(everything, selection.parameters.evaluation)
+    _write_summary(method_tasks(context, _all_with_labels(context), selection))
     return scores
 
 
 def method_tasks(context: Context, dataset: Dataset, selection: Selection) -> list[EvaluationTask]:
-    """Return what scores each sample's instances."""
+    """Return what scores each sample's result."""
     return [method_task(context, dataset, sample, selection) for sample in dataset.samples]
 
 
@@ -77,18 +77,23 @@ def _all_with_labels(context: Context) -> Dataset:
     return Dataset(dataset.name, kept)
 
 
+def chosen_baseline(context: Context, settings: ComparisonSettings) -> Baseline | None:
+    """Return the baseline that ``[evaluation]`` names, if there is one for this method."""
+    return RESULTS[context.method.result].baseline(context.method_spec, settings)
+
+
 def baseline_scores(
-    context: Context, dataset: Dataset, settings: EvaluationSettings
+    context: Context, dataset: Dataset, settings: ComparisonSettings
 ) -> dict[str, Scores]:
     """Return the baseline's scores on the same samples, by sample; works out what is missing."""
     tasks = _baseline_tasks(context, dataset, settings)
     scores = _scores(context, tasks, evaluate_baseline, "baseline")
-    _write_summary(_baseline_tasks(context, _all_with_labels(context), settings), settings)
+    _write_summary(_baseline_tasks(context, _all_with_labels(context), settings))
     return scores
 
 
 def _baseline_tasks(
-    context: Context, dataset: Dataset, settings: EvaluationSettings
+    context: Context, dataset: Dataset, settings: ComparisonSettings
 ) -> list[EvaluationTask]:
     folder = context.experiment.baseline(dataset.name, settings.baseline)
     return [
@@ -97,6 +102,8 @@ def _baseline_tasks(
             source=sample.raw.path,
             key="",
             output=folder / f"{sample.name}.toml",
+            result=context.method.result,
+            method=context.method_spec,
             settings=settings,
             fingerprint=fingerprint(settings.baseline, sample.identity(), settings),
         )
@@ -105,18 +112,28 @@ def _baseline_tasks(
 
 
 def finished_key(context: Context, sample: Sample, path: Path, selection: Selection) -> str:
-    """Return the array to evaluate: repaired instances if they are current, else labelled ones."""
-    current = stored_fingerprint(path, REPAIRED) == repaired_fingerprint(context, sample, selection)
-    return REPAIRED if current else INSTANCES
+    """Return the array to evaluate: the repaired one if it is current, else the labelled one."""
+    kind = RESULTS[context.method.result]
+    if kind.repaired is None:
+        return kind.key
+    wanted = repaired_fingerprint(context, sample, selection)
+    return kind.repaired if stored_fingerprint(path, kind.repaired) == wanted else kind.key
+
+
+def finished_fingerprint(context: Context, sample: Sample, selection: Selection, key: str) -> str:
+    """Return the fingerprint of the array that :func:`finished_key` names."""
+    labelled = key == RESULTS[context.method.result].key
+    made_from = instances_fingerprint if labelled else repaired_fingerprint
+    return made_from(context, sample, selection)
 
 
 def method_task(
     context: Context, dataset: Dataset, sample: Sample, selection: Selection
 ) -> EvaluationTask:
-    """Return what scores a sample's instances, with the fingerprint its scores get."""
+    """Return what scores a sample's result, with the fingerprint its scores get."""
     path = instances_path(context, dataset, sample, selection)
     key = finished_key(context, sample, path, selection)
-    source = repaired_fingerprint if key == REPAIRED else instances_fingerprint
+    made_from = finished_fingerprint(context, sample, selection, key)
     settings = selection.parameters.evaluation
     folder = context.experiment.evaluated(
         dataset.name, selection.checkpoint, selection.parameters.name
@@ -126,8 +143,10 @@ def method_task(
         source=path,
         key=key,
         output=folder / f"{sample.name}.toml",
+        result=context.method.result,
+        method=context.method_spec,
         settings=settings,
-        fingerprint=fingerprint("evaluate", source(context, sample, selection), settings),
+        fingerprint=fingerprint("evaluate", made_from, settings),
     )
 
 
@@ -155,22 +174,24 @@ def _scores(
     return {t.sample.name: read_scores(t.output, t.fingerprint) or {} for t in tasks}
 
 
-def _write_summary(tasks: Sequence[EvaluationTask], settings: EvaluationSettings) -> None:
+def _write_summary(tasks: Sequence[EvaluationTask]) -> None:
     """Write one row per sample that has current scores, then the mean and the pooled counts."""
     found = {task.sample.name: read_scores(task.output, task.fingerprint) for task in tasks}
     scores = {name: of_one for name, of_one in found.items() if of_one is not None}
-    write_table(tasks[0].output.parent / SUMMARY, summary_rows(scores, settings.summary))
+    rows = summary_rows(scores, tasks[0].settings.summary, RESULTS[tasks[0].result].pool)
+    write_table(tasks[0].output.parent / SUMMARY, rows)
 
 
 def _report(
     context: Context, dataset: Dataset, selection: Selection, scores: Mapping[str, Scores]
 ) -> str:
     """Return the table of averages, and the samples with the worst scores."""
-    settings = selection.parameters.evaluation
+    settings, kind = selection.parameters.evaluation, RESULTS[context.method.result]
     rows = {f"checkpoint {selection.checkpoint}": scores}
-    if settings.baseline != "none":
-        rows["otsu + components"] = baseline_scores(context, dataset, settings)
-    table = text_table([average_row(name, of_all, settings) for name, of_all in rows.items()])
+    baseline = chosen_baseline(context, settings)
+    if baseline is not None:
+        rows[baseline.name] = baseline_scores(context, dataset, settings)
+    table = text_table([average_row(name, of_all, settings, kind) for name, of_all in rows.items()])
     worst = worst_samples(scores, settings.metric, settings.worst)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in worst)
     word = "lowest" if direction(settings.metric) == "higher" else "highest"
@@ -184,26 +205,27 @@ def _report(
     )
 
 
-def _what_was_scored(tasks: Sequence[EvaluationTask]) -> str:
+def _what_was_scored(tasks: Sequence[EvaluationTask], labelled: str, repaired: str) -> str:
     """Return which array was scored: validation scores repaired instances, `infer` may not."""
-    repaired = sum(task.key == REPAIRED for task in tasks)
-    if repaired == len(tasks):
-        return f"scored: repaired instances ({REPAIRED}), as in validation"
-    some = f" for {len(tasks) - repaired} of {len(tasks)} samples" if repaired else ""
+    done = sum(task.key == repaired for task in tasks)
+    if done == len(tasks):
+        return f"scored: repaired instances ({repaired}), as in validation"
+    some = f" for {len(tasks) - done} of {len(tasks)} samples" if done else ""
     return (
-        f"scored: instances as labelled ({INSTANCES}){some}; validation scores repaired ones, which"
+        f"scored: instances as labelled ({labelled}){some}; validation scores repaired ones, which"
         " --do postprocess evaluate scores here"
     )
 
 
 def average_row(
-    name: str, scores: Mapping[str, Scores], settings: EvaluationSettings
+    name: str, scores: Mapping[str, Scores], settings: ComparisonSettings, kind: ResultKind
 ) -> dict[str, Any]:
     """Return the row of the printed table for one method."""
-    return score_row(name, average_scores(list(scores.values()), settings.average), settings)
+    average = average_scores(list(scores.values()), settings.average, kind.pool)
+    return score_row(name, average, settings)
 
 
-def score_row(name: str, scores: Scores, settings: EvaluationSettings) -> dict[str, Any]:
+def score_row(name: str, scores: Scores, settings: ComparisonSettings) -> dict[str, Any]:
     """Return a row with a name and the columns of the summary."""
     return {
         "": name,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from instaseg.errors import ConfigError, DataError
-from instaseg.io.pairing import visible_files
-from instaseg.io.samples import FOLDER_PAIRS, find_samples
+from instaseg.io.pairing import FOLDER_PAIRS, visible_files
+from instaseg.io.samples import find_samples
 from instaseg.run.folds import check_folds, read_folds
 from instaseg.stages.context import Context, Dataset, Role
 
@@ -78,8 +78,11 @@ def _of_folders(context: Context, role: Role) -> list[Fold]:
             f' "folders", found {names}; make one folder per fold, or name a split file'
         )
     name = role if source == role else f"{role}_on_{source}"
-    data = context.config.data
-    folds = [Fold(path.name, Dataset(name, tuple(find_samples(path, data)))) for path in inner]
+    data, truth = context.config.data, context.method_spec.truth
+    folds = [
+        Fold(path.name, Dataset(name, tuple(find_samples(path, data, truth=truth))))
+        for path in inner
+    ]
     listed = {fold.name: [sample.name for sample in fold.dataset.samples] for fold in folds}
     check_folds(listed, [name for names in listed.values() for name in names], str(folder))
     return folds

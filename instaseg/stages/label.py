@@ -1,9 +1,10 @@
-"""``--do label``: predictions to instances."""
+"""``--do label``: predictions to instances, classes or points."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from instaseg.blockwise.scheduler import Pool
 from instaseg.errors import InstasegError, StageError
@@ -12,21 +13,22 @@ from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, require_decoded
 from instaseg.stages.labelling import (
-    INSTANCES,
     LabelTask,
     block_shape_of,
+    for_type,
     label_in_blocks,
     label_sample,
     stored_fingerprint,
 )
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
+from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, select
 
 logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> None:
-    """Label every predicted sample that has no current instances."""
+    """Label every predicted sample that has no current result."""
     dataset, selection = context.dataset("test"), select(context)
     logger.info(
         "label: checkpoint %d, parameters %s", selection.checkpoint, selection.parameters.name
@@ -71,9 +73,10 @@ def _label(context: Context, tasks: Sequence[LabelTask], pool: Pool) -> None:
 
 
 def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> list[LabelTask]:
-    """Return one task per sample, with the fingerprint its instances get."""
+    """Return one task per sample, with the fingerprint its result gets."""
     experiment, parameters = context.experiment, selection.parameters
     decode = checkpoint_decoder(context, selection.checkpoint)
+    refine = RESULTS[context.method.result].refine
     return [
         LabelTask(
             sample=sample.name,
@@ -82,25 +85,30 @@ def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> lis
                 dataset.name, selection.checkpoint, parameters.instances_name, sample.name
             ),
             method=context.method_spec,
-            parameters=parameters.labelling,
+            parameters=for_type(parameters.labelling, sample.kind),
             fingerprint=instances_fingerprint(context, sample, selection),
             decode=decode,
             device=assembly_device(context),
+            medians=parameters.postprocessing.medians,
+            refine=None if refine is None else partial(refine, sample, parameters.labelling),
         )
         for sample in dataset.samples
     ]
 
 
 def instances_fingerprint(context: Context, sample: Sample, selection: Selection) -> str:
-    """Return the fingerprint of the instances a sample should have.
+    """Return the fingerprint of the result a sample should have.
 
     Blocks and decoding are left out: they do not change the result.
     """
     prediction = prediction_fingerprint(context, sample, selection.checkpoint)
-    return fingerprint("label", prediction, selection.parameters.labelling)
+    parameters = selection.parameters
+    medians = [parameters.postprocessing.median] if parameters.postprocessing.median else []
+    return fingerprint("label", prediction, parameters.labelling, *medians)
 
 
 def _is_missing(context: Context, task: LabelTask) -> bool:
     if context.options.existing == "overwrite":
         return True
-    return stored_fingerprint(task.output, INSTANCES) != task.fingerprint
+    key = RESULTS[context.method.result].key
+    return stored_fingerprint(task.output, key) != task.fingerprint

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+OBJECT_DIAMETER = "object_diameter"
+"""What a checkpoint's statistics call the typical diameter of objects in the training data."""
+
+
 def untrained_network(context: Context) -> nn.Module:
     """Return the network with fresh weights.
 
@@ -62,10 +66,14 @@ class TrainedNetwork:
         The network, and how it is applied.
     statistics : Statistics
         How the training data were normalised; empty where each image is measured by itself.
+    object_diameter : float, optional
+        Typical diameter of objects in the training data, in voxels, where these were resized to a
+        common one.
     """
 
     predictor: Predictor
     statistics: Statistics
+    object_diameter: float | None = None
 
 
 def trained_network(context: Context, checkpoint: int) -> TrainedNetwork:
@@ -86,4 +94,6 @@ def trained_network(context: Context, checkpoint: int) -> TrainedNetwork:
     predictor = Predictor(
         network.to(device), context.method.heads, config.model, config.prediction, device
     )
-    return TrainedNetwork(predictor, Statistics.from_dict(state.statistics))
+    return TrainedNetwork(
+        predictor, Statistics.from_dict(state.statistics), state.statistics.get(OBJECT_DIAMETER)
+    )

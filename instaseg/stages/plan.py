@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from instaseg.data.check import check_augmentation, check_samples
+from instaseg.config.schema import agreement
+from instaseg.data.check import TruthFaults, check_augmentation, check_samples
 from instaseg.errors import ConfigError, DataError, InstasegError
 from instaseg.inference.augmentation import symmetries
 from instaseg.io.samples import Sample
+from instaseg.methods.base import LabelsSomeInBlocks, Method
 from instaseg.models.shapes import check_input_shape
+from instaseg.postprocess.config import ON_PREDICTIONS
 from instaseg.run.experiment import Experiment, latest_experiment
 from instaseg.run.setups import load_code
-from instaseg.run.sweep import combinations
+from instaseg.run.sweep import LABELLING, ParameterSet, combinations
+from instaseg.settings import Table
 from instaseg.stages.context import Context, Role
 from instaseg.stages.folds import find_folds
+from instaseg.stages.labelling import blocks_of
 from instaseg.stages.quality import check_metric
+from instaseg.stages.results.table import RESULTS
+from instaseg.stages.scene import check_sample, check_settings
 from instaseg.stages.table import STAGES, Stage
+from instaseg.stages.training_data import training_data
 
 
 @dataclass(frozen=True)
@@ -31,35 +40,36 @@ class Artifact:
     ----------
     description : str
         For messages.
-    pattern : str
-        Glob below the experiment folder; a match means it exists.
-    made_from_it : str, optional
-        Glob of what was made from it; a match means that it need not be there any more.
+    patterns : tuple of str
+        Globs below the experiment folder; a match of one means it exists.
+    made_from_it : tuple of str
+        Globs of what was made from it; a match means that it need not be there any more.
     """
 
     description: str
-    pattern: str
-    made_from_it: str | None = None
+    patterns: tuple[str, ...]
+    made_from_it: tuple[str, ...] = ()
 
     def is_in(self, folder: Path) -> bool:
         """Return whether it is in an experiment folder, or no longer needed there."""
-        patterns = filter(None, (self.pattern, self.made_from_it))
-        return any(any(folder.glob(pattern)) for pattern in patterns)
+        return any(any(folder.glob(p)) for p in (*self.patterns, *self.made_from_it))
 
 
 Labels = Literal["required", "optional"]
+_SWEPT = {LABELLING: "labelling", "postprocessing": "postprocessing", "evaluation": "evaluation"}
+"""Tables of which a parameter set has its own, and their names in it."""
 FOLDS = "folds"
 """Stands for the samples of all folds where data sets are named."""
-INSTANCES = "*/instances/*/*/*.zarr/vote_instances"
+LABELLED = tuple(f"*/instances/*/*/*.zarr/{kind.key}" for kind in RESULTS.values())
 
 
 ARTIFACTS: dict[str, Artifact] = {
-    "network": Artifact("a network summary", "network/network.toml"),
-    "checkpoints": Artifact("a checkpoint", "train/checkpoints/*.pt"),
-    "validation": Artifact("a validated checkpoint", "val*/best.toml"),
-    "predictions": Artifact("a prediction", "*/predicted/*/*.zarr", made_from_it=INSTANCES),
-    "instances": Artifact("instances", INSTANCES),
-    "scores": Artifact("scores", "*/evaluated/*/*/summary.csv"),
+    "network": Artifact("a network summary", ("network/network.toml",)),
+    "checkpoints": Artifact("a checkpoint", ("train/checkpoints/*.pt",)),
+    "validation": Artifact("a validated checkpoint", ("val*/best.toml",)),
+    "predictions": Artifact("a prediction", ("*/predicted/*/*.zarr",), made_from_it=LABELLED),
+    "instances": Artifact("instances", LABELLED),
+    "scores": Artifact("scores", ("*/evaluated/*/*/summary.csv",)),
 }
 
 
@@ -79,15 +89,20 @@ def check(stages: Sequence[Stage], context: Context) -> None:
         If anything is wrong; lists all of it.
     """
     faults: list[InstasegError] = []
-    for part in (check_history, check_sweep, check_network, check_data):
+    checks = (
+        *(check_history, check_sweep, check_repair, check_postprocessing),
+        *(check_network, check_blocks, check_data),
+    )
+    for part in checks:
         try:
             part(stages, context)
         except InstasegError as error:
             faults.append(error)
-    if len(faults) == 1:
+    messages = list(dict.fromkeys(map(str, faults)))  # several checks may meet the same fault
+    if len(messages) == 1:
         raise faults[0]
-    if faults:
-        raise ConfigError(_together(list(map(str, faults))))
+    if messages:
+        raise ConfigError(_together(messages))
 
 
 def _together(faults: Sequence[str]) -> str:
@@ -128,14 +143,113 @@ def check_sweep(stages: Sequence[Stage], context: Context) -> None:
     Raises
     ------
     ConfigError
-        If they do not, or it is none.
+        If they do not, with each other or with the method, or it is none.
     """
     names = {stage.name for stage in stages}
     if names & {"validate", "validate_checkpoints"} and context.config.validation.prediction_only:
         check_metric(context)
     if names & VALIDATING:
         for values in combinations(context.config.validation):
-            context.parameters(values)
+            _check_agreement(context, context.parameters(values))
+
+
+def _check_agreement(context: Context, parameters: ParameterSet) -> None:
+    """Check that a parameter set agrees with the method, as the configuration's own values do."""
+    config = context.config
+    tables = {name: getattr(config, name) for name in type(config).model_fields}
+    tables |= {name: getattr(parameters, own) for name, own in _SWEPT.items()}
+    for wrong in agreement(tables):
+        table, *keys = wrong.place
+        raise ConfigError(
+            f"[validation] parameters {parameters.name}: [{table}] {'.'.join(keys)}:"
+            f" {wrong.message}"
+        )
+
+
+def check_repair(stages: Sequence[Stage], context: Context) -> None:
+    """Check that instances are not to be repaired where the method gives none.
+
+    Raises
+    ------
+    ConfigError
+        If a key of ``[postprocessing]`` that concerns instances differs from its default.
+    """
+    del stages
+    result = context.method.result
+    if RESULTS[result].repaired is not None:
+        return
+    sets = [context.parameters(values) for values in combinations(context.config.validation)]
+    for settings in [context.config.postprocessing, *(each.postprocessing for each in sets)]:
+        for name, field in type(settings).model_fields.items():
+            if name not in ON_PREDICTIONS and getattr(settings, name) != field.default:
+                raise ConfigError(
+                    f"[postprocessing] {name}: repairs instances, but the method"
+                    f" {context.config.method.model_dump()['name']!r} gives {result}; remove the"
+                    f" key (what works on predictions: {', '.join(sorted(ON_PREDICTIONS))})"
+                )
+
+
+def check_postprocessing(stages: Sequence[Stage], context: Context) -> None:
+    """Check that post-processing suits method, axes and samples, with every parameter set.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If it does not.
+    """
+    repairing = [stage for stage in stages if stage.name in {"label", "postprocess"} | VALIDATING]
+    if not repairing:
+        return
+    # A value that a sweep replaces need not suit anything.
+    swept = [stage for stage in repairing if stage.name in VALIDATING]
+    values = combinations(context.config.validation) if swept else [{}]
+    sets = dict.fromkeys(context.parameters(chosen).postprocessing for chosen in values)
+    for settings in sets:
+        check_settings(settings, context.method, context.config.data.ndim)
+    needs = {need for stage in repairing for need in _data_of(stage, context)}
+    for name in sorted({need.partition("+")[0] for need in needs}):
+        for sample in _samples_of(name, context):
+            for settings in sets:
+                check_sample(sample, settings)
+
+
+def check_blocks(stages: Sequence[Stage], context: Context) -> None:
+    """Check that samples that do not fit in memory, or in a block, can be labelled in blocks.
+
+    Raises
+    ------
+    ConfigError
+        If parameters need the whole; names a sample.
+    """
+    names = {stage.name for stage in stages}
+    if "label" not in names or not isinstance(context.method, LabelsSomeInBlocks):
+        return
+    for sample in context.dataset("test").samples:
+        try:
+            shape = sample.open_raw().shape[1:]
+        except InstasegError:
+            continue  # check_data says what is wrong
+        block = blocks_of(context.method, shape, context.config.general.block_shape)
+        if block is None:
+            continue
+        for labelling in _labellings(names, context):
+            try:
+                context.method.check_blocks(labelling)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{error} (sample {sample.name}, {list(shape)}, in blocks of {list(block)})"
+                ) from error
+        return
+
+
+def _labellings(names: Set[str], context: Context) -> list[Table]:
+    """Return the tables ``[vote_instances]`` that ``label`` may use."""
+    if "train" in names or names & VALIDATING:
+        values = combinations(context.config.validation) if names & VALIDATING else [{}]
+        return [context.parameters(chosen).labelling for chosen in values]
+    from instaseg.stages.selection import select
+
+    return [select(context).parameters.labelling]
 
 
 def check_artifacts(stages: Sequence[Stage], experiment: Experiment) -> None:
@@ -162,7 +276,7 @@ def check_artifacts(stages: Sequence[Stage], experiment: Experiment) -> None:
 
 def _where(experiment: Experiment, artifact: Artifact) -> str:
     if experiment.folder.exists():
-        return f"in {experiment.folder / artifact.pattern}, found none"
+        return f"in {experiment.folder / artifact.patterns[0]}, found none"
     return "in the experiment, but without -id a new one begins, which has none"
 
 
@@ -195,6 +309,7 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
                 labels=labels,
                 least_shape=_least_shape(context),
                 instances=_instances(need, stages, context),
+                truth_faults=_truth_faults(context),
             )
         except InstasegError as error:
             problems.append(str(error))
@@ -211,7 +326,13 @@ def _instances(
     """
     role = need.partition("+")[0]
     learnt = role == "train" or (role == "val" and _has_validation_loss(stages, context))
-    return "separate" if learnt and not context.method.overlapping else "may_overlap"
+    return "separate" if learnt and not context.method.labels_may_overlap else "may_overlap"
+
+
+def _truth_faults(context: Context) -> TruthFaults | None:
+    """Return what checks ground truth that is not instances."""
+    check = RESULTS[context.method.result].truth_faults
+    return None if check is None else partial(check, method=context.method_spec)
 
 
 def _data_of(stage: Stage, context: Context) -> tuple[str, ...]:
@@ -228,6 +349,8 @@ def _samples_of(name: str, context: Context) -> list[Sample]:
     """Return the samples of a data set, or of all folds of cross validation."""
     if name == FOLDS:
         return [sample for fold in find_folds(context) for sample in fold.dataset.samples]
+    if name == "train":
+        return list(training_data(context).samples)
     role: Role = name  # type: ignore[assignment]
     return list(context.dataset(role).samples)
 
@@ -236,7 +359,7 @@ def _has_validation_loss(stages: Sequence[Stage], context: Context) -> bool:
     """Return whether training will look at the validation data."""
     config = context.config
     trains = any(stage.name in ("train", "train_autoencoder") for stage in stages)
-    return trains and config.training.val_log_step > 0 and config.data.val_data is not None
+    return trains and config.training.val_log_step > 0 and config.data.validates
 
 
 def check_network(stages: Sequence[Stage], context: Context) -> None:
@@ -255,11 +378,15 @@ def check_network(stages: Sequence[Stage], context: Context) -> None:
         check_augmentation(
             context.config.training.augmentation,
             context.config.data,
-            instances="may_overlap" if context.method.overlapping else "separate",
+            instances=_overlaps(context.method),
         )
+    if names & {"train", "train_autoencoder"}:
+        _check_watching(context)
     if names & {"mknet", *PREDICTING}:
         check_input_shape(model.test_input_shape, model, "model.test_input_shape")
         _check_symmetries(context)
+    if names & {"train", *PREDICTING}:
+        _check_object_size(context)
     if names & {"mknet", "train", *PREDICTING}:
         load_code(context.setup_code, "torch_model.py")
     if "train" in names:
@@ -277,6 +404,34 @@ def check_network(stages: Sequence[Stage], context: Context) -> None:
         choose_device("cuda")
 
 
+def _check_watching(context: Context) -> None:
+    """Check that there is a validation loss where it decides on the course of the training."""
+    training, data = context.config.training, context.config.data
+    if training.watches_validation and not (training.val_log_step > 0 and data.validates):
+        key = "patience" if training.patience else "schedule"
+        raise ConfigError(
+            f"[training] {key}: expected a validation loss to follow, found none; set"
+            " training.val_log_step above 0 and data.val_data (or data.split.folds)"
+        )
+
+
+def _check_object_size(context: Context) -> None:
+    """Check that the method gives something whose size can be measured."""
+    target, result = context.config.data.object_size.target, context.method.result
+    if target != "none" and result != "instances":
+        raise ConfigError(
+            "[data.object_size] target: expected a method that gives instances, found one that"
+            f' gives {result}; set it to "none"'
+        )
+
+
+def _overlaps(method: Method) -> Literal["may_overlap", "separate", "none"]:
+    """Return what a method knows of instances on one voxel."""
+    if method.result != "instances":
+        return "none"
+    return "may_overlap" if method.labels_may_overlap else "separate"
+
+
 def _check_symmetries(context: Context) -> None:
     """Check that every head can be predicted in the turned positions that are asked for."""
     config = context.config
@@ -287,4 +442,6 @@ def _check_symmetries(context: Context) -> None:
 
 def _least_shape(context: Context) -> tuple[int, ...]:
     """Return the smallest image that holds what the method looks at around a voxel."""
+    if context.method_spec.truth == "points":  # sites beyond the image are just not there
+        return (1,) * context.config.data.ndim
     return tuple(2 * reach + 1 for reach in context.method.context)

@@ -13,13 +13,18 @@ from instaseg.errors import StageError
 from instaseg.geometry import Coordinate
 from instaseg.io.arrays import open_array, write_array
 from instaseg.io.samples import Sample, read_whole
-from instaseg.postprocess.blocks import Target, postprocess_blocks
+from instaseg.methods.build import MethodSpec
+from instaseg.postprocess.blocks import Output, postprocess_blocks
 from instaseg.postprocess.config import PostprocessingSettings
-from instaseg.postprocess.repair import postprocess
+from instaseg.postprocess.repair import postprocess_and_report
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.labelling import INSTANCES, REPAIRED, stored_fingerprint
+from instaseg.stages.labelling import stored_fingerprint
+from instaseg.stages.predicting import require_predictions
+from instaseg.stages.results.instances import LABELLED, REPAIRED
+from instaseg.stages.results.table import RESULTS
+from instaseg.stages.scene import open_scene, roi_state
 from instaseg.stages.selection import Selection, select
 
 logger = logging.getLogger(__name__)
@@ -37,14 +42,16 @@ class RepairTask:
 
     Parameters
     ----------
-    sample : str
-        Its name, for messages.
+    sample : Sample
+        The image.
     path : Path
         Zarr folder that is read and written.
+    prediction : Path
+        Zarr folder of the predicted heads, for a mask in which instances grow.
+    method : MethodSpec
+        What predicted them.
     settings : PostprocessingSettings
         What is done.
-    ndim : int
-        Number of spatial axes.
     fingerprint : str
         Kept with the result.
     block_shape : tuple of int, optional
@@ -52,81 +59,100 @@ class RepairTask:
         volumes are cut into blocks of `BLOCK_SHAPES`. The result is the same.
     """
 
-    sample: str
+    sample: Sample
     path: Path
+    prediction: Path
+    method: MethodSpec
     settings: PostprocessingSettings
-    ndim: int
     fingerprint: str
     block_shape: Coordinate | None = None
 
     def __str__(self) -> str:
-        return f"sample {self.sample}"
+        return f"sample {self.sample.name}"
+
+    @property
+    def table(self) -> Path:
+        """The CSV file of what was measured and removed."""
+        return self.path.with_suffix(".csv")
+
+    def is_done(self) -> bool:
+        """Return whether the result is there, made from what it would be made from now."""
+        if self.settings.measured and not self.table.is_file():
+            return False
+        return stored_fingerprint(self.path, REPAIRED) == self.fingerprint
 
 
-def run(context: Context) -> None:
+def run(context: Context) -> str | None:
     """Repair the instances of every test sample that has no current repaired ones."""
+    kind = RESULTS[context.method.result]
+    if kind.repaired is None:
+        return f"postprocess: skipped, {kind.noun} have no instances to repair"
     dataset, selection = context.dataset("test"), select(context)
     require_instances(context, dataset, selection)
     tasks = [_task(context, dataset, sample, selection) for sample in dataset.samples]
     overwrite = context.options.existing == "overwrite"
-    missing = [
-        task
-        for task in tasks
-        if overwrite or stored_fingerprint(task.path, REPAIRED) != task.fingerprint
-    ]
+    missing = [task for task in tasks if overwrite or not task.is_done()]
     if len(missing) < len(tasks):
         logger.info(
             "postprocess: %d of %d samples done, skipped", len(tasks) - len(missing), len(tasks)
         )
+    if selection.parameters.postprocessing.voronoi.head is not None:
+        names = [task.sample.name for task in missing]
+        require_predictions(context, dataset, selection.checkpoint, names)
     run_tasks(repair_sample, missing, workers=context.workers, description="postprocess")
+    return None
 
 
 def repair_sample(task: RepairTask) -> None:
     """Repair instances and write the result beside them: at once, or block by block if large."""
-    instances = open_array(task.path, INSTANCES)
-    attributes = {"fingerprint": task.fingerprint}
+    instances = open_array(task.path, LABELLED)
+    output = Output(task.path, REPAIRED, {"fingerprint": task.fingerprint}, task.table)
+    scene = open_scene(
+        task.sample, task.settings, prediction=task.prediction, method=task.method.build()
+    )
     block_shape = _block_shape(instances.shape, task)
     if block_shape is None:
-        repaired = postprocess(read_whole(instances), task.settings, ndim=task.ndim)
-        write_array(task.path, REPAIRED, repaired, attributes=attributes)
+        repaired, report = postprocess_and_report(read_whole(instances), task.settings, scene)
+        output.write_table(report)
+        write_array(output.path, output.key, repaired, attributes=output.attributes)
     else:
-        target = Target(task.path, REPAIRED, attributes)
-        postprocess_blocks(
-            instances, task.settings, ndim=task.ndim, block_shape=block_shape, target=target
-        )
+        postprocess_blocks(instances, task.settings, scene, block_shape=block_shape, output=output)
 
 
 def _block_shape(shape: Sequence[int], task: RepairTask) -> Coordinate | None:
     """Return the shape of blocks for instances of `shape`, None if they are repaired at once."""
+    ndim = task.sample.ndim
     if task.block_shape is not None:
-        larger = any(n > b for n, b in zip(shape[-task.ndim :], task.block_shape, strict=True))
+        larger = any(n > b for n, b in zip(shape[-ndim:], task.block_shape, strict=True))
         return task.block_shape if larger else None
-    return BLOCK_SHAPES[task.ndim] if math.prod(shape) > MOST_AT_ONCE else None
+    return BLOCK_SHAPES[ndim] if math.prod(shape) > MOST_AT_ONCE else None
 
 
 def repaired_fingerprint(context: Context, sample: Sample, selection: Selection) -> str:
     """Return the fingerprint of the repaired instances a sample should have."""
     labelled = instances_fingerprint(context, sample, selection)
-    return fingerprint("postprocess", labelled, selection.parameters.postprocessing)
+    settings = selection.parameters.postprocessing
+    return fingerprint("postprocess", labelled, settings, *roi_state(sample, settings))
 
 
 def require_instances(context: Context, dataset: Dataset, selection: Selection) -> None:
-    """Check that samples have current instances.
+    """Check that samples have current instances, or whatever the method gives.
 
     Raises
     ------
     StageError
         If some have none, or some from other predictions or parameters; lists them.
     """
+    kind = RESULTS[context.method.result]
     lacking = [
         sample.name
         for sample in dataset.samples
-        if stored_fingerprint(instances_path(context, dataset, sample, selection), INSTANCES)
+        if stored_fingerprint(instances_path(context, dataset, sample, selection), kind.key)
         != instances_fingerprint(context, sample, selection)
     ]
     if lacking:
         raise StageError(
-            f"expected instances of checkpoint {selection.checkpoint} with parameters"
+            f"expected {kind.noun} of checkpoint {selection.checkpoint} with parameters"
             f" {selection.parameters.instances_name} for every sample of {dataset.name}; none with"
             f" the present settings for {', '.join(lacking[:10])}; run label first"
         )
@@ -143,10 +169,11 @@ def instances_path(
 
 def _task(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> RepairTask:
     return RepairTask(
-        sample=sample.name,
+        sample=sample,
         path=instances_path(context, dataset, sample, selection),
+        prediction=context.experiment.prediction(dataset.name, selection.checkpoint, sample.name),
+        method=context.method_spec,
         settings=selection.parameters.postprocessing,
-        ndim=sample.ndim,
         fingerprint=repaired_fingerprint(context, sample, selection),
         block_shape=context.config.general.block_shape,
     )

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from instaseg.data.normalization import for_sample
 from instaseg.errors import StageError
@@ -15,7 +16,7 @@ from instaseg.io.samples import Sample
 from instaseg.progress import progress
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.labelling import stored_fingerprint
+from instaseg.stages.labelling import IMAGE_SHAPE, stored_fingerprint
 from instaseg.stages.networks import TrainedNetwork, architecture, trained_network
 from instaseg.stages.selection import digest
 from instaseg.training.devices import freed_memory_kept
@@ -23,6 +24,15 @@ from instaseg.training.devices import freed_memory_kept
 logger = logging.getLogger(__name__)
 
 MOST_VALUES = 1 << 23
+
+
+def _size_settings(context: Context) -> tuple[Any, ...]:
+    """Return what the size of a prediction follows from; nothing where images keep theirs."""
+    settings = context.config.data.object_size
+    if settings.target == "none":
+        return ()
+    first_pass = (context.config.vote_instances,) if settings.diameter == "two_pass" else ()
+    return ("object size", settings, *first_pass)
 
 
 def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) -> str:
@@ -42,6 +52,7 @@ def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) ->
         prediction,
         normalization,
         sample.identity(),
+        *_size_settings(context),
     )
 
 
@@ -63,13 +74,16 @@ def predict_missing(context: Context, dataset: Dataset, checkpoint: int) -> None
         )
     if not missing:
         return
+    # Not at the top: to label what a first pass predicts needs modules that need this one.
+    from instaseg.stages.object_size import predicted_at
+
     trained = trained_network(context, checkpoint)
     with freed_memory_kept():
         for sample in progress(missing, f"predict {dataset.name} {checkpoint}"):
             _predict(
                 context,
                 trained,
-                sample,
+                predicted_at(context, trained, sample, checkpoint),
                 context.experiment.prediction(dataset.name, checkpoint, sample.name),
                 prediction_fingerprint(context, sample, checkpoint),
             )
@@ -85,6 +99,8 @@ def _predict(
     predictor = trained.predictor
     tile = predictor.tile_shape(raw.shape[1:], margin)
     attributes = {"fingerprint": made_from, "margin": margin, "resolution": sample.resolution}
+    if sample.size is not None:
+        attributes[IMAGE_SHAPE] = sample.resized(None).open_raw().shape[1:]
     plans = [
         ArrayPlan(
             head.key,

@@ -10,13 +10,14 @@ from typing import Any
 
 from instaseg.blockwise.scheduler import run_tasks
 from instaseg.errors import ConfigError, DataError
-from instaseg.io.samples import Sample
+from instaseg.io.samples import Sample, read_whole
 from instaseg.methods.base import Decode
 from instaseg.methods.build import MethodSpec
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.labelling import read_prediction
-from instaseg.stages.scoring import read_scores, read_truth, write_scores
+from instaseg.stages.labelling import image_shape, method_at, read_prediction
+from instaseg.stages.results.table import RESULTS
+from instaseg.stages.scoring import read_scores, write_scores
 
 Row = dict[str, Any]
 FOLDER = "predictions"
@@ -117,9 +118,16 @@ def _tasks(context: Context, dataset: Dataset, checkpoint: int) -> list[QualityT
 
 def measure_sample(task: QualityTask) -> None:
     """Compare one sample's prediction with its ground truth and write the scores."""
-    method = task.method.build()
+    method = method_at(task.method, task.prediction)
     prediction = read_prediction(task.prediction, method.heads)
-    truth, mask = read_truth(task.sample), task.sample.read_mask()
+    sample = task.sample
+    if image_shape(task.prediction, method.heads) is not None:
+        predicted = prediction[method.heads[0].name].shape[1:]
+        sample = sample.resized(
+            tuple(n - 2 * m for n, m in zip(predicted, method.margin, strict=True))
+        )
+    truth = read_whole(RESULTS[method.result].open_truth(sample, task.method))
+    mask = sample.read_mask()
     scores = method.prediction_quality(prediction, truth, mask, decode=task.decode)
     write_scores(task.output, {"scores": scores}, task.fingerprint)
 

@@ -3,74 +3,52 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from instaseg.errors import DataError, StageError
-from instaseg.io.arrays import Reader, open_array
+from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample, read_whole
 from instaseg.io.text import to_toml, write_text
-from instaseg.methods.base import Decode, Device
+from instaseg.methods.base import Decode, Device, Method, Result
 from instaseg.methods.build import MethodSpec
-from instaseg.metrics import score_instances
-from instaseg.metrics.baseline import otsu_components
-from instaseg.metrics.config import EvaluationSettings, needs_boundaries, needs_centre_lines
+from instaseg.metrics.config import ComparisonSettings
 from instaseg.metrics.overlaps import Source
+from instaseg.postprocess.config import MedianFilter
 from instaseg.postprocess.repair import postprocess
 from instaseg.run.sweep import ParameterSet
-from instaseg.stages.labelling import read_prediction
+from instaseg.stages.labelling import (
+    at_image_size,
+    filtered,
+    for_type,
+    image_shape,
+    method_at,
+    read_prediction,
+)
+from instaseg.stages.results.kind import Scores, Subject
+from instaseg.stages.results.table import RESULTS
+from instaseg.stages.scene import open_scene
 
-Scores = dict[str, Any]
-
-
-DIM = "dim"
-"""Attribute of the ground truth's array: labels of instances that are hard to see, or their
-channels, from 1."""
-
-
-def score(
-    truth: Source,
-    instances: Source,
-    settings: EvaluationSettings,
-    *,
-    ndim: int,
-    dim: tuple[int, ...] = (),
-) -> Scores:
-    """Return the scores of one sample as ``[evaluation]`` asks for them.
-
-    Both sides may be on disk; see :func:`instaseg.metrics.score_instances`.
-    """
-    return score_instances(
-        truth,
-        instances,
-        ndim=ndim,
-        criterion=settings.localization_criterion,
-        assignment=settings.assignment_strategy,
-        thresholds=settings.thresholds,
-        remove_small=settings.remove_small_components,
-        partly=settings.partly,
-        centre_lines=settings.centre_lines,
-        boundaries=settings.boundaries,
-        dim=dim,
-    )
+_FORMAT = 2
+"""Rises when scores get other names or meanings; those of an earlier one are worked out again."""
 
 
 def write_scores(file: Path, scores: Scores, fingerprint: str) -> None:
     """Write one sample's scores with the fingerprint of what they were made from."""
-    write_text(file, to_toml({"fingerprint": fingerprint, **scores}))
+    write_text(file, to_toml({"format": _FORMAT, "fingerprint": fingerprint, **scores}))
 
 
 def read_scores(file: Path, fingerprint: str) -> Scores | None:
-    """Return scores that were made from the same, None if there are none or they are damaged."""
+    """Return scores that were made from the same, None if there are none, old or damaged ones."""
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return table if table.pop("fingerprint", None) == fingerprint else None
+    found = table.pop("format", None), table.pop("fingerprint", None)
+    return table if found == (_FORMAT, fingerprint) else None
 
 
 @dataclass(frozen=True)
@@ -82,13 +60,17 @@ class EvaluationTask:
     sample : Sample
         With its ground truth.
     source : Path
-        Zarr folder of the instances.
+        Zarr folder of the result; of a baseline the image, which is not read from here.
     key : str
-        Their array; ``otsu`` scores the baseline of the raw image instead.
+        Its array.
     output : Path
         The TOML file to write.
-    settings : EvaluationSettings
-        How they are compared.
+    result : {"instances", "classes", "points"}
+        What is compared.
+    method : MethodSpec
+        What gave it.
+    settings : ComparisonSettings
+        How it is compared.
     fingerprint : str
         Kept with the scores.
     """
@@ -97,7 +79,9 @@ class EvaluationTask:
     source: Path
     key: str
     output: Path
-    settings: EvaluationSettings
+    result: Result
+    method: MethodSpec
+    settings: ComparisonSettings
     fingerprint: str
 
     def __str__(self) -> str:
@@ -105,58 +89,24 @@ class EvaluationTask:
 
 
 def evaluate_sample(task: EvaluationTask) -> None:
-    """Score one sample's instances and write the result; neither side is read whole."""
+    """Score one sample's result and write the scores; neither side is read whole."""
     _score_and_write(task, open_array(task.source, task.key))
 
 
 def evaluate_baseline(task: EvaluationTask) -> None:
-    """Score Otsu's threshold + connected components of one sample and write the result."""
-    _score_and_write(task, otsu_components(task.sample.read_raw()))
+    """Score the baseline's result of one sample and write the scores."""
+    baseline = RESULTS[task.result].baseline(task.method, task.settings)
+    assert baseline is not None, "tasks are made for baselines that exist"
+    _score_and_write(task, baseline.segment(task.sample.read_raw()))
 
 
-def _score_and_write(task: EvaluationTask, instances: Source) -> None:
-    truth = open_truth(task.sample)
-    dim = listed_dim(truth.attributes, task.sample)
-    scores = score(truth, instances, task.settings, ndim=task.sample.ndim, dim=dim)
-    write_scores(task.output, scores, task.fingerprint)
-
-
-def read_truth(sample: Sample) -> NDArray[Any]:
-    """Return a sample's whole ground truth; see :func:`open_truth`."""
-    return read_whole(open_truth(sample))
-
-
-def listed_dim(attributes: Mapping[str, Any], sample: Sample) -> tuple[int, ...]:
-    """Return the instances that the ground truth's attribute ``dim`` lists.
-
-    Raises
-    ------
-    DataError
-        If it is no list of whole numbers.
-    """
-    listed = attributes.get(DIM, [])
-    if not isinstance(listed, (list, tuple)) or not all(type(n) is int for n in listed):
-        raise DataError(
-            f"sample {sample.name}: attribute {DIM!r} of {sample.labels} must be a list of whole"
-            f" numbers (labels, or channels from 1); got {listed!r}"
-        )
-    return tuple(listed)
-
-
-def open_truth(sample: Sample) -> Reader:
-    """Open a sample's ground truth, labels or one channel per instance.
-
-    Raises
-    ------
-    StageError
-        If it has none.
-    """
-    labels = sample.open_labels()
-    if labels is None:
-        raise StageError(
-            f"sample {sample.name}: expected ground truth beside {sample.raw}, found none"
-        )
-    return labels
+def _score_and_write(task: EvaluationTask, result: Source) -> None:
+    kind = RESULTS[task.result]
+    truth = kind.open_truth(task.sample, task.method)
+    subject = Subject(task.sample, task.method, task.settings)
+    if kind.write_matches is not None:
+        kind.write_matches(truth, result, subject, task.output)
+    write_scores(task.output, kind.score(truth, result, subject), task.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -195,32 +145,38 @@ class ValidationTask:
 
 
 def validate_sample(task: ValidationTask) -> None:
-    """Label, repair and score one sample with each parameter set; instances are not kept."""
-    method = task.method.build()
+    """Label, repair and score one sample with each parameter set; results are not kept."""
+    method = method_at(task.method, task.prediction)
+    kind = RESULTS[method.result]
     prediction = read_prediction(task.prediction, method.heads)
-    opened = open_truth(task.sample)
-    dim = listed_dim(opened.attributes, task.sample)
-    truth = read_whole(opened)
-    ndim = task.sample.ndim
-    labelled = method.label(
-        prediction,
-        [parameters.labelling for parameters in task.sets],
-        decode=task.decode,
-        device=task.device,
-    )
-    todo = zip(task.sets, labelled, task.outputs, task.fingerprints, strict=True)
-    for parameters, instances, output, fingerprint in todo:
-        repaired = postprocess(instances, parameters.postprocessing, ndim=ndim)
-        settings = without_unread_scores(parameters.evaluation)
-        write_scores(output, score(truth, repaired, settings, ndim=ndim, dim=dim), fingerprint)
+    truth = read_whole(kind.open_truth(task.sample, task.method))
+    shape = image_shape(task.prediction, method.heads)
+    for number, labels in _labelled(task, method, prediction):
+        parameters, result = task.sets[number], at_image_size(labels, shape)
+        if kind.repaired is not None:
+            repair = parameters.postprocessing
+            scene = open_scene(task.sample, repair, prediction=task.prediction, method=method)
+            result = postprocess(result, repair, scene)
+        if kind.refine is not None:
+            result = kind.refine(task.sample, parameters.labelling, result)
+        settings = parameters.evaluation.without_unread_scores()
+        subject = Subject(task.sample, task.method, settings)
+        scores = kind.score(truth, result, subject)
+        write_scores(task.outputs[number], scores, task.fingerprints[number])
 
 
-def without_unread_scores(settings: EvaluationSettings) -> EvaluationSettings:
-    """Return settings that skip what costs time and neither metric nor summary needs."""
-    names = (settings.metric, *settings.summary)
-    skipped = {}
-    if settings.localization_criterion != "cldice" and not any(map(needs_centre_lines, names)):
-        skipped["centre_lines"] = "skip"
-    if not any(map(needs_boundaries, names)):
-        skipped["boundaries"] = "skip"
-    return settings.model_copy(update=skipped) if skipped else settings
+def _labelled(
+    task: ValidationTask, method: Method, prediction: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the number of each parameter set and its result; sets of equal filters share work."""
+    groups: dict[tuple[MedianFilter, ...], list[int]] = {}
+    for number, parameters in enumerate(task.sets):
+        groups.setdefault(parameters.postprocessing.medians, []).append(number)
+    for medians, numbers in groups.items():
+        results = method.label(
+            filtered(prediction, medians),
+            [for_type(task.sets[number].labelling, task.sample.kind) for number in numbers],
+            decode=task.decode,
+            device=task.device,
+        )
+        yield from zip(numbers, results, strict=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import logging
+import operator
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -369,7 +371,7 @@ def _fixed(overrides: Sequence[str], config: Config) -> dict[str, Any]:
     keys = (override.partition("=")[0].strip() for override in overrides)
     dumped = {name: getattr(config, name).model_dump(mode="json") for name in SWEPT_TABLES}
     return {
-        key: dumped[key.partition(".")[0]][key.partition(".")[2]]
+        key: functools.reduce(operator.getitem, key.split("."), dumped)
         for key in keys
         if key.partition(".")[0] in SWEPT_TABLES
     }

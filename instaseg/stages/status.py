@@ -9,9 +9,10 @@ from instaseg.errors import InstasegError
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.evaluate import is_evaluated
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.labelling import INSTANCES, REPAIRED, stored_fingerprint
+from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.postprocess import instances_path, repaired_fingerprint
 from instaseg.stages.predicting import is_predicted
+from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, read_verdicts, select
 from instaseg.stages.tables import text_table
 from instaseg.training.checkpoints import list_checkpoints
@@ -65,19 +66,21 @@ def _checks(
     """Return, by stage, whether the sample of a number is done."""
     samples = dataset.samples
     paths = [instances_path(context, dataset, sample, selection) for sample in samples]
+    kind = RESULTS[context.method.result]
     return [
         ("predict", lambda i: is_predicted(context, dataset, samples[i], selection.checkpoint)),
         (
             "label",
             lambda i: (
-                stored_fingerprint(paths[i], INSTANCES)
+                stored_fingerprint(paths[i], kind.key)
                 == instances_fingerprint(context, samples[i], selection)
             ),
         ),
         (
             "postprocess",
             lambda i: (
-                stored_fingerprint(paths[i], REPAIRED)
+                kind.repaired is None
+                or stored_fingerprint(paths[i], kind.repaired)
                 == repaired_fingerprint(context, samples[i], selection)
             ),
         ),

@@ -39,6 +39,11 @@ STAGES: tuple[Stage, ...] = (
         writes=("network",),
     ),
     Stage(
+        "sample_pictures",
+        "draws training crops: their place in image and labels, before and after augmentation",
+        data=("train+labels",),
+    ),
+    Stage(
         "train_autoencoder",
         "trains the decoder of patch codes on true patches, for `train` to begin with",
         data=("train+labels",),
@@ -84,20 +89,20 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "label",
-        "turns predictions into instances",
+        "turns predictions into instances, classes or points",
         data=("test",),
         reads=("predictions",),
         writes=("instances",),
     ),
     Stage(
         "postprocess",
-        "removes small instances, fills holes, keeps largest components, renumbers",
+        "repairs instances: debris, holes, growth, filters by size and shape; renumbers",
         data=("test",),
         reads=("instances",),
     ),
     Stage(
         "evaluate",
-        "compares instances with the ground truth, and with Otsu + connected components",
+        "compares results with the ground truth, and with Otsu + connected components",
         data=("test",),
         reads=("instances",),
         writes=("scores",),
@@ -110,7 +115,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "export",
-        "writes instances as TIFF for ImageJ, one channel each where they may overlap",
+        "writes results for other programs: labels as TIFF for ImageJ, points as CSV",
         data=("test",),
         reads=("instances",),
     ),

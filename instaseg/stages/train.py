@@ -19,11 +19,13 @@ from instaseg.data.batches import (
     validation_batches,
 )
 from instaseg.data.normalization import Statistics, fit
+from instaseg.data.object_size import resized_by_labels
 from instaseg.models.shapes import output_shape
 from instaseg.run.setups import load_code
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoders import load_decoder
-from instaseg.stages.networks import architecture, untrained_network
+from instaseg.stages.networks import OBJECT_DIAMETER, architecture, untrained_network
+from instaseg.stages.training_data import training_data
 from instaseg.training.checkpoints import list_checkpoints, load_checkpoint
 from instaseg.training.devices import choose_device
 from instaseg.training.loop import Loss, TrainingRun, train
@@ -47,7 +49,8 @@ def run(context: Context) -> str:
         logger.info("train: --overwrite, %s is deleted", folder)
         shutil.rmtree(folder)
     ranks.meet()
-    source = crop_source(context, context.dataset("train"))
+    dataset, sizes = at_training_size(context, training_data(context))
+    source = crop_source(context, dataset)
     device = choose_device(config.general.device, ranks)
     logger.info("train: on %s, %d samples", device, len(source.samples))
     if not ranks.alone:
@@ -68,7 +71,7 @@ def run(context: Context) -> str:
             device=device,
             seed=config.general.seed,
             config=config_to_toml(config),
-            statistics=source.statistics.to_dict(),
+            statistics=source.statistics.to_dict() | sizes,
             architecture=architecture(context),
             ranks=ranks,
         ),
@@ -77,6 +80,21 @@ def run(context: Context) -> str:
         write_snapshot=SnapshotWriter(folder / "snapshots", context.method.heads),
     )
     return f"train: {iterations} iterations ({folder})"
+
+
+def at_training_size(context: Context, dataset: Dataset) -> tuple[Dataset, dict[str, float]]:
+    """Return samples resized to a common size of their objects, where that is asked for.
+
+    Returns
+    -------
+    Dataset, dict
+        And what the checkpoint has to keep for prediction.
+    """
+    settings = context.config.data.object_size
+    if settings.target == "none":
+        return dataset, {}
+    measured = resized_by_labels(dataset.samples, settings)
+    return replace(dataset, samples=measured.samples), {OBJECT_DIAMETER: measured.diameter}
 
 
 def crop_source(context: Context, dataset: Dataset) -> CropSource:
@@ -93,6 +111,7 @@ def crop_source(context: Context, dataset: Dataset) -> CropSource:
         normalization=data.normalization,
         statistics=_statistics(context, dataset),
         targets=method.targets,
+        class_map=method.class_map,
     )
 
 
@@ -161,7 +180,7 @@ def _validation(context: Context, source: CropSource) -> Sequence[Mapping[str, T
     settings = context.config.training
     if not context.ranks.first:
         return ()
-    if settings.val_log_step == 0 or context.config.data.val_data is None:
+    if settings.val_log_step == 0 or not context.config.data.validates:
         logger.info("train: no validation loss (no val_data, or val_log_step = 0)")
         return ()
     dataset = context.dataset("val")
@@ -169,7 +188,7 @@ def _validation(context: Context, source: CropSource) -> Sequence[Mapping[str, T
         logger.warning("train: no validation loss, because some samples of val_data have no labels")
         return ()
     return validation_batches(
-        replace(source, samples=dataset.samples),
+        replace(source, samples=at_training_size(context, dataset)[0].samples),
         batch_size=settings.batch_size,
         count=settings.batch_size * settings.val_batches,
         seed=context.config.general.seed,

@@ -9,7 +9,13 @@ import torch
 
 from instaseg.config.load import config_to_toml
 from instaseg.stages.context import Context
-from instaseg.stages.train import changed_validation, crop_batches, crop_source
+from instaseg.stages.train import (
+    at_training_size,
+    changed_validation,
+    crop_batches,
+    crop_source,
+)
+from instaseg.stages.training_data import training_data
 from instaseg.training.devices import choose_device
 from instaseg.training.loop import TrainingRun, train
 
@@ -26,7 +32,8 @@ def run(context: Context) -> str | None:
     if context.options.existing == "overwrite" and folder.exists():
         logger.info("train_autoencoder: --overwrite, %s is deleted", folder)
         shutil.rmtree(folder)
-    source = crop_source(context, context.dataset("train"))
+    dataset, _ = at_training_size(context, training_data(context))
+    source = crop_source(context, dataset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.general.seed)
         network = coding.autoencoder()

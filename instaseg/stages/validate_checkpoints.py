@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from instaseg.errors import CheckpointError
 from instaseg.metrics.config import direction
 from instaseg.stages.context import Context
+from instaseg.stages.image_types import rows_with_types
 from instaseg.stages.quality import quality_table
+from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import best_file, choosing_metric, last_checkpoint, write_verdicts
 from instaseg.stages.tables import text_table, write_table
 from instaseg.stages.validation import Row, best, score_samples, score_table
@@ -46,13 +48,14 @@ def chosen_checkpoints(context: Context) -> list[int]:
 def validate(context: Context, checkpoints: Sequence[int]) -> str:
     """Score checkpoints, write the table and the verdict, and return them for the user."""
     dataset = context.dataset("val")
-    metric = choosing_metric(context)
+    metric, noun = choosing_metric(context), RESULTS[context.method.result].noun
     if context.config.validation.prediction_only:
         rows = quality_table(context, dataset, checkpoints)
-        what = "predictions, no instances"
+        what = f"predictions, no {noun}"
     else:
-        rows = score_table(context, score_samples(context, dataset, checkpoints))
-        what = "instances"
+        jobs = score_samples(context, dataset, checkpoints)
+        rows = score_table(context, jobs) + rows_with_types(context, jobs, metric)
+        what = noun
     plain = [{name: value for name, value in row.items() if name != "values"} for row in rows]
     write_table(context.experiment.validation_results(dataset.name), plain)
     of_each = {c: best([r for r in rows if r["checkpoint"] == c], metric) for c in checkpoints}

@@ -18,6 +18,8 @@ from instaseg.run.sweep import ParameterSet, best_row, combinations
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder
 from instaseg.stages.predicting import predict_missing, prediction_fingerprint
+from instaseg.stages.results.table import RESULTS
+from instaseg.stages.scene import roi_state
 from instaseg.stages.scoring import ValidationTask, read_scores, validate_sample
 
 logger = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ def score_table(context: Context, jobs: Sequence[Job]) -> list[Row]:
     groups: dict[tuple[int, str], list[Job]] = {}
     for job in jobs:
         groups.setdefault((job.checkpoint, job.parameters.name), []).append(job)
-    return [_row(context, of_one) for of_one in groups.values()]
+    return [average_row(context, of_one) for of_one in groups.values()]
 
 
 def require_labels(dataset: Dataset) -> None:
@@ -122,7 +124,10 @@ def _job(
         prediction=context.experiment.prediction(dataset.name, checkpoint, sample.name),
         output=folder / f"{sample.name}.toml",
         fingerprint=fingerprint(
-            "validation", prediction_fingerprint(context, sample, checkpoint), *tables
+            "validation",
+            prediction_fingerprint(context, sample, checkpoint),
+            *tables,
+            *roi_state(sample, parameters.postprocessing),
         ),
     )
 
@@ -156,10 +161,11 @@ def _work_out(context: Context, dataset: Dataset, jobs: Sequence[Job]) -> None:
     run_tasks(validate_sample, tasks, workers=context.workers, description="validate")
 
 
-def _row(context: Context, jobs: Sequence[Job]) -> Row:
+def average_row(context: Context, jobs: Sequence[Job]) -> Row:
+    """Return the average scores of some jobs as one row; see :func:`score_table`."""
     settings = context.config.evaluation
     scores = [stored for job in jobs if (stored := read_scores(job.output, job.fingerprint))]
-    average = average_scores(scores, settings.average)
+    average = average_scores(scores, settings.average, RESULTS[context.method.result].pool)
     names = dict.fromkeys((settings.metric, *settings.summary))
     return {
         "checkpoint": jobs[0].checkpoint,

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample, read_whole
 from instaseg.io.text import to_toml, write_text
-from instaseg.metrics.kinds import find_errors
 from instaseg.metrics.summary import average_scores, worst_samples
 from instaseg.progress import progress
-from instaseg.report.curves import loss_figure, score_figure
+from instaseg.report.curves import loss_figure
 from instaseg.report.figures import save_figure
 from instaseg.report.html import Page, Picture, report_html
-from instaseg.report.overlays import overlay_figure, prediction_figure
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.evaluate import (
     average_row,
     baseline_scores,
+    chosen_baseline,
     finished_key,
     method_scores,
     method_task,
@@ -29,14 +28,14 @@ from instaseg.stages.evaluate import (
     with_labels,
 )
 from instaseg.stages.postprocess import instances_path, require_instances
-from instaseg.stages.scoring import EvaluationTask, Scores, read_scores
+from instaseg.stages.results.kind import Scores, Subject
+from instaseg.stages.results.table import RESULTS
+from instaseg.stages.scoring import EvaluationTask, read_scores
 from instaseg.stages.selection import Selection, best_file, select
 from instaseg.training.logs import read_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-BASELINE = "otsu + components"
 
 
 def run(context: Context) -> str:
@@ -49,7 +48,7 @@ def run(context: Context) -> str:
     scored = with_labels(dataset)
     scores = method_scores(context, scored, selection) if scored.samples else {}
     settings = selection.parameters.evaluation
-    if scores and settings.baseline != "none":
+    if scores and chosen_baseline(context, settings) is not None:
         baseline_scores(context, scored, settings)
     _draw(context, dataset, selection, scores)
     everything = context.with_all_samples().dataset("test") if context.options.samples else dataset
@@ -62,19 +61,20 @@ def run(context: Context) -> str:
 def _page(context: Context, dataset: Dataset, selection: Selection) -> Page:
     """Return the page of all samples of `dataset` that were scored or drawn."""
     labelled = Dataset(dataset.name, tuple(s for s in dataset.samples if s.labels is not None))
-    settings = selection.parameters.evaluation
+    settings, kind = selection.parameters.evaluation, RESULTS[context.method.result]
     scores = finished_scores(method_tasks(context, labelled, selection))
     methods = {f"checkpoint {selection.checkpoint}": scores} if scores else {}
-    if scores and settings.baseline != "none":
+    baseline = chosen_baseline(context, settings)
+    if scores and baseline is not None:
         those = Dataset(labelled.name, tuple(s for s in labelled.samples if s.name in scores))
-        methods[BASELINE] = baseline_scores(context, those, settings)
+        methods[baseline.name] = baseline_scores(context, those, settings)
     return Page(
         title=context.experiment.folder.name,
         summary=(
             f"Checkpoint {selection.checkpoint}, parameters {selection.parameters.name},"
             f" {len(dataset.samples)} samples of {dataset.name}.",
         ),
-        scores=[average_row(name, of_all, settings) for name, of_all in methods.items()],
+        scores=[average_row(name, of_all, settings, kind) for name, of_all in methods.items()],
         curves=_curves(context, selection, methods),
         samples=[score_row(name, of_one, settings) for name, of_one in scores.items()],
         overlays=_overlays(context, dataset, selection, scores),
@@ -102,14 +102,16 @@ def _curves(
     log = context.experiment.train_folder / "logs" / "log.csv"
     if log.exists() and (rows := read_log(log)):
         pictures.append(_save(context, loss_figure(rows), "loss.png", "Training"))
-    if methods:
+    kind = RESULTS[context.method.result]
+    if methods and kind.chart is not None:
         settings = selection.parameters.evaluation
         averages = {
-            name: average_scores(list(scores.values()), settings.average)
+            name: average_scores(list(scores.values()), settings.average, kind.pool)
             for name, scores in methods.items()
         }
-        figure = score_figure(averages, thresholds=settings.thresholds)
-        pictures.append(_save(context, figure, "scores.png", "Score against the threshold"))
+        pictures.append(
+            _save(context, kind.chart(averages, settings), "scores.png", kind.chart_caption)
+        )
     return pictures
 
 
@@ -130,7 +132,7 @@ def _draw(
 def _overlays(
     context: Context, dataset: Dataset, selection: Selection, scores: Mapping[str, Scores]
 ) -> list[Picture]:
-    """Return the pictures that show the present instances, in the order of ``[visualize]``."""
+    """Return the pictures that show the present results, in the order of ``[visualize]``."""
     drawn = _drawn(context)
     return [
         Picture(f"overlays/{sample.name}.png", sample.name)
@@ -172,27 +174,15 @@ def _drawn(context: Context) -> dict[str, str]:
 
 
 def _made_from(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> str:
-    """Return the fingerprint of the instances an overlay shows and of what they are compared by."""
+    """Return the fingerprint of the result an overlay shows and of what it is compared by."""
     return method_task(context, dataset, sample, selection).fingerprint
 
 
 def _overlay(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> Figure:
     path = instances_path(context, dataset, sample, selection)
-    instances = read_whole(open_array(path, finished_key(context, sample, path, selection)))
-    raw, truth, settings = sample.read_raw(), sample.read_labels(), context.config.visualize
-    if truth is None:
-        return prediction_figure(raw, instances, settings=settings, title=sample.name)
-    evaluation = selection.parameters.evaluation
-    errors = find_errors(
-        truth,
-        instances,
-        ndim=sample.ndim,
-        threshold=settings.threshold,
-        criterion=evaluation.localization_criterion,
-        assignment=evaluation.assignment_strategy,
-        remove_small=evaluation.remove_small_components,
-    )
-    return overlay_figure(raw, errors, settings=settings, title=sample.name)
+    result = read_whole(open_array(path, finished_key(context, sample, path, selection)))
+    subject = Subject(sample, context.method_spec, selection.parameters.evaluation)
+    return RESULTS[context.method.result].overlay(result, subject, context.config.visualize)
 
 
 def _links(context: Context) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from instaseg.errors import ConfigError, DataError
-from instaseg.run.folds import check_folds, read_folds
+from instaseg.run.folds import check_folds, dealt, read_folds
 
 TWO = {"one": ("a", "b"), "two": ("c",)}
 
@@ -66,3 +66,18 @@ def test_long_lists_are_cut():
     names = [f"s{number:02d}" for number in range(14)]
     with pytest.raises(DataError, match=r"s02, .*, s11 and 2 more in no fold"):
         check_folds({"one": ["s00"], "two": ["s01"]}, names, "split.toml")
+
+
+def test_names_are_dealt_evenly_and_always_alike():
+    names = [f"image{number:03d}" for number in range(11)]
+    folds = dealt(names, 3, where="data")
+    assert sorted(map(len, folds)) == [3, 4, 4]
+    assert sorted(name for fold in folds for name in fold) == names
+    assert dealt(names[::-1], 3, where="data") == folds
+    # Neighbours come apart: no fold is a run of the series.
+    assert all(sorted(fold) != names[i : i + len(fold)] for fold in folds for i in range(11))
+
+
+def test_there_must_be_a_name_for_each_fold():
+    with pytest.raises(DataError, match=r"data: expected at least 3 samples because data.split"):
+        dealt(["a", "b"], 3, where="data")

@@ -1,5 +1,6 @@
 """Parameter sets: combinations, names, ties."""
 
+import math
 from urllib.parse import unquote
 
 import pytest
@@ -133,6 +134,13 @@ def test_ties_go_to_the_earlier_checkpoint_then_to_the_first_listed():
         {"checkpoint": 5, "parameters": "a", "S": 0.4},
     ]
     assert best_row(rows, "S") is rows[1]
+
+
+def test_a_row_without_a_value_is_the_worst():
+    rows = [{"checkpoint": 1, "S": math.nan}, {"checkpoint": 2, "S": 0.0}]
+    assert best_row(rows, "S") is rows[1]
+    assert best_row(rows, "S", better="lower") is rows[1]
+    assert best_row(rows[:1], "S") is rows[0]
 
 
 def test_fewer_errors_are_better():

@@ -9,8 +9,8 @@ import tifffile
 from instaseg.errors import DataError
 from instaseg.io.arrays import new_array, open_array, write_array
 from instaseg.io.samples import read_whole
-from instaseg.stages import export
-from instaseg.stages.export import ExportTask, export_sample
+from instaseg.stages.results import tiff
+from instaseg.stages.results.kind import ExportTask
 
 
 def exported(tmp_path, instances, *, ndim, chunks=None):
@@ -32,7 +32,7 @@ def exported(tmp_path, instances, *, ndim, chunks=None):
         units=("um",) * ndim,
         note="instaseg 1",
     )
-    export_sample(task)
+    tiff.write_labels(task)
     with tifffile.TiffFile(output) as file:
         return file.series[0].axes, file.series[0].dtype, read_whole(open_array(output, ""))
 
@@ -72,7 +72,7 @@ def test_no_instance_is_an_empty_image(tmp_path):
 
 @pytest.mark.parametrize("most", [1, 24, 1000])
 def test_volumes_are_written_slab_by_slab(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(export, "MOST_VALUES", most)
+    monkeypatch.setattr(tiff, "MOST_VALUES", most)
     labels = np.arange(7 * 3 * 4, dtype=np.int32).reshape(7, 3, 4)
     axes, _, values = exported(tmp_path, labels, ndim=3, chunks=(2, 3, 4))
     assert axes == "ZYX"
@@ -94,4 +94,4 @@ def test_export_writes_repaired_instances_once(experiment, run):
     (instances,) = experiment.glob("test/instances/*/*/2227fd.zarr")
     expected = read_whole(open_array(instances, "instances"))
     np.testing.assert_array_equal(read_whole(open_array(files[0], "")), expected)
-    assert re.search("export: 3 of 3 samples done", run("--do", "export", "-id", experiment).err)
+    assert re.search("export: 3 of 3 files done", run("--do", "export", "-id", experiment).err)

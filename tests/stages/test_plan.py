@@ -9,6 +9,7 @@ from instaseg.data.config import DataSettings
 from instaseg.errors import DataError
 from instaseg.io.arrays import write_array
 from instaseg.io.samples import find_samples
+from instaseg.stages.context import Dataset
 from instaseg.stages.plan import check_data
 from instaseg.stages.table import expand
 
@@ -27,8 +28,14 @@ def context_of(folder, *, overlapping, val_log_step=0):
     data = DataSettings(train_data=folder, val_data=folder, test_data=folder)
     return SimpleNamespace(
         config=SimpleNamespace(data=data, training=SimpleNamespace(val_log_step=val_log_step)),
-        method=SimpleNamespace(overlapping=overlapping, context=(2, 2)),
-        dataset=lambda role: SimpleNamespace(name=role, samples=tuple(find_samples(folder, data))),
+        method=SimpleNamespace(
+            overlapping=overlapping,
+            labels_may_overlap=overlapping,
+            context=(2, 2),
+            result="instances",
+        ),
+        method_spec=SimpleNamespace(truth="labels"),
+        dataset=lambda role: Dataset(role, tuple(find_samples(folder, data))),
     )
 
 
@@ -37,7 +44,8 @@ def test_training_on_overlaps_needs_a_method_that_counts(crossing, val_log_step,
     context = context_of(crossing, overlapping=False, val_log_step=val_log_step)
     with pytest.raises(DataError) as caught:
         check_data(expand(["train"]), context)
-    assert str(caught.value).count("needs method.foreground = 'count'") == faults
+    wanted = "needs the method patches with method.foreground = 'count'"
+    assert str(caught.value).count(wanted) == faults
     check_data(expand(["train"]), context_of(crossing, overlapping=True, val_log_step=10))
 
 

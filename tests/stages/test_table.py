@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from instaseg.cli import parser
+from instaseg.cli import import_parser, parser
 from instaseg.errors import ConfigError
 from instaseg.run.experiment import Experiment
 from instaseg.stages.plan import ARTIFACTS, check_artifacts
@@ -43,6 +43,9 @@ FLAGS = {
 }
 
 
+IMPORT_FLAGS = {"-h", "--help", "--out", "--letters"}
+
+
 def names(words):
     return [stage.name for stage in expand(words)]
 
@@ -66,7 +69,7 @@ def test_an_autoencoder_is_trained_only_where_it_is_asked_for():
 def test_an_unknown_word_gets_the_list_and_the_nearest():
     with pytest.raises(
         ConfigError,
-        match=r'unknown stage "eval" \(did you mean evaluate\?\); stages: mknet, train_autoenc',
+        match=r'unknown stage "eval" \(did you mean evaluate\?\); stages: mknet, sample_pict',
     ):
         expand(["eval"])
 
@@ -85,6 +88,12 @@ def test_help_names_every_stage():
 def test_the_flags_are_these():
     found = {flag for action in parser()._actions for flag in action.option_strings}
     assert found == FLAGS
+
+
+def test_the_flags_of_import_biapy_are_these():
+    found = {flag for action in import_parser()._actions for flag in action.option_strings}
+    assert found == IMPORT_FLAGS
+    assert "import-biapy CONFIG.yaml" in parser().format_help()
 
 
 def test_readme_shows_the_table_of_stages():

@@ -94,6 +94,7 @@ class PatchesMethod:
     """
 
     result: Result = "instances"
+    class_map = None
 
     def __init__(
         self, settings: PatchesSettings, *, model: ModelSettings, data: DataSettings
@@ -121,6 +122,7 @@ class PatchesMethod:
         )
         self.overlapping = settings.foreground == "count"
         """Whether instances may overlap: the network then counts them."""
+        self.labels_may_overlap = self.overlapping
         code = CodeHead("code", settings.code.code_units, "sigmoid", "volumes/pred_code")
         self.heads: tuple[Head, ...] = (
             code if with_codes else patch,

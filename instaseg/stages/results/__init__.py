@@ -1,0 +1,1 @@
+"""What the stages do with each kind of result: instances, classes, points."""

@@ -1,0 +1,129 @@
+"""Classes: compared voxel by voxel, drawn as colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instaseg.data.check import class_faults
+from instaseg.data.classes import ClassMap
+from instaseg.data.layers import ClassImage, ClassLayer, OneLayer
+from instaseg.io.arrays import Reader
+from instaseg.io.image_files import stack_note
+from instaseg.io.samples import Sample, read_whole
+from instaseg.methods.build import MethodSpec
+from instaseg.metrics.baseline import otsu_components
+from instaseg.metrics.classes import pooled_class_scores, score_classes
+from instaseg.metrics.config import ClassEvaluationSettings, ComparisonSettings
+from instaseg.metrics.overlaps import Source
+from instaseg.report.config import VisualizeSettings
+from instaseg.settings import Table
+from instaseg.stages.results.kind import (
+    Baseline,
+    Product,
+    ResultKind,
+    Scores,
+    Subject,
+    open_labels,
+)
+from instaseg.stages.results.tiff import write_labels, write_probabilities
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def class_map(method: MethodSpec) -> ClassMap:
+    """Return what the values of the ground truth mean."""
+    found = method.build().class_map
+    assert found is not None, "a method that gives classes says what they mean"
+    return found
+
+
+def open_truth(sample: Sample, method: MethodSpec) -> Reader:
+    """Open a sample's ground truth as classes ``([z,] y, x)``, negative where there is none."""
+    labels = open_labels(sample)
+    layers = labels if sample.truth == "instances" else OneLayer(labels)
+    return ClassImage(ClassLayer(layers, class_map(method), sample.open_mask()))
+
+
+def score(truth: Source, prediction: Source, subject: Subject) -> Scores:
+    """Return the scores of one sample; both sides may be on disk."""
+    settings = cast(ClassEvaluationSettings, subject.settings)
+    spacing = subject.sample.resolution
+    return score_classes(
+        truth,
+        prediction,
+        num_classes=class_map(subject.method).num_classes,
+        spacing=spacing,
+        boundary_distance=settings.boundary_distance * min(spacing),
+    )
+
+
+def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | None:
+    """Return Otsu's threshold for two classes, unless the settings want none."""
+    if settings.baseline != "otsu" or class_map(method).num_classes > 2:
+        return None
+    return Baseline("otsu", otsu_foreground)
+
+
+def otsu_foreground(raw: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return class 1 where an image ``(c, [z,] y, x)`` is brighter than Otsu's threshold."""
+    return (otsu_components(raw) > 0).astype(np.uint8)
+
+
+def overlay(prediction: NDArray[Any], subject: Subject, settings: VisualizeSettings) -> Figure:
+    """Draw the classes of both sides and where they differ."""
+    from instaseg.report.class_overlays import class_figure
+
+    sample = subject.sample
+    truth = None if sample.labels is None else read_whole(open_truth(sample, subject.method))
+    return class_figure(sample.read_raw(), prediction, truth, settings=settings, title=sample.name)
+
+
+def products(labelling: Table) -> tuple[Product, ...]:
+    """Return the TIFF of classes, of probabilities, or both, as ``output`` says."""
+    classes = Product(".tif", "result", write_labels, stack_note)
+    probabilities = Product("_probabilities.tif", "prediction", write_probabilities, stack_note)
+    match labelling.model_dump()["output"]:
+        case "classes":
+            return (classes,)
+        case "probabilities":
+            return (probabilities,)
+        case _:
+            return (classes, probabilities)
+
+
+def chart(averages: Mapping[str, Scores], settings: ComparisonSettings) -> Figure:
+    """Draw the IoU of every class."""
+    from instaseg.report.class_overlays import class_score_figure
+
+    del settings
+    return class_score_figure(averages)
+
+
+def truth_faults(
+    sample: Sample, needed: Literal["required", "optional"], *, method: MethodSpec
+) -> Iterator[str]:
+    """Yield values of the ground truth that are no classes."""
+    del needed
+    return class_faults(sample, class_map(method))
+
+
+KIND = ResultKind(
+    noun="classes",
+    key="classes",
+    repaired=None,
+    dtype="uint8",
+    open_truth=open_truth,
+    score=score,
+    pool=pooled_class_scores,
+    baseline=baseline,
+    overlay=overlay,
+    products=products,
+    chart=chart,
+    chart_caption="IoU of every class",
+    truth_faults=truth_faults,
+)

@@ -1,0 +1,140 @@
+"""Instances: repaired, compared by overlap, drawn as outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from numpy.typing import NDArray
+
+from instaseg.errors import DataError
+from instaseg.io.arrays import Reader
+from instaseg.io.image_files import stack_note
+from instaseg.io.samples import Sample
+from instaseg.methods.build import MethodSpec
+from instaseg.metrics import score_instances
+from instaseg.metrics.baseline import otsu_components
+from instaseg.metrics.config import ComparisonSettings, EvaluationSettings
+from instaseg.metrics.kinds import find_errors
+from instaseg.metrics.overlaps import Source
+from instaseg.metrics.summary import pooled_scores
+from instaseg.report.config import VisualizeSettings
+from instaseg.settings import Table
+from instaseg.stages.results.kind import (
+    Baseline,
+    Product,
+    ResultKind,
+    Scores,
+    Subject,
+    open_labels,
+)
+from instaseg.stages.results.tiff import write_labels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LABELLED = "vote_instances"
+REPAIRED = "instances"
+DIM = "dim"
+"""Attribute of the ground truth's array: labels of instances that are hard to see, or their
+channels, from 1."""
+
+
+def open_truth(sample: Sample, method: MethodSpec) -> Reader:
+    """Open a sample's ground truth, labels or one channel per instance."""
+    del method
+    return open_labels(sample)
+
+
+def score(truth: Source, instances: Source, subject: Subject) -> Scores:
+    """Return the scores of one sample as ``[evaluation]`` asks for them.
+
+    Both sides may be on disk; see :func:`instaseg.metrics.score_instances`.
+    """
+    settings = cast(EvaluationSettings, subject.settings)
+    return score_instances(
+        truth,
+        instances,
+        ndim=subject.sample.ndim,
+        criterion=settings.localization_criterion,
+        assignment=settings.assignment_strategy,
+        thresholds=settings.thresholds,
+        remove_small=settings.remove_small_components,
+        partly=settings.partly,
+        centre_lines=settings.centre_lines,
+        boundaries=settings.boundaries,
+        dim=listed_dim(open_labels(subject.sample).attributes, subject.sample),
+    )
+
+
+def listed_dim(attributes: Mapping[str, Any], sample: Sample) -> tuple[int, ...]:
+    """Return the instances that the ground truth's attribute ``dim`` lists.
+
+    Raises
+    ------
+    DataError
+        If it is no list of whole numbers.
+    """
+    listed = attributes.get(DIM, [])
+    if not isinstance(listed, (list, tuple)) or not all(type(n) is int for n in listed):
+        raise DataError(
+            f"sample {sample.name}: attribute {DIM!r} of {sample.labels} must be a list of whole"
+            f" numbers (labels, or channels from 1); got {listed!r}"
+        )
+    return tuple(listed)
+
+
+def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | None:
+    """Return Otsu's threshold and connected components, unless the settings want none."""
+    del method
+    return Baseline("otsu + components", otsu_components) if settings.baseline == "otsu" else None
+
+
+def overlay(instances: NDArray[Any], subject: Subject, settings: VisualizeSettings) -> Figure:
+    """Draw outlines of both sides and the errors by kind; without truth only the prediction."""
+    from instaseg.report.overlays import overlay_figure, prediction_figure
+
+    sample = subject.sample
+    raw, truth = sample.read_raw(), sample.read_labels()
+    if truth is None:
+        return prediction_figure(raw, instances, settings=settings, title=sample.name)
+    evaluation = cast(EvaluationSettings, subject.settings)
+    errors = find_errors(
+        truth,
+        instances,
+        ndim=sample.ndim,
+        threshold=settings.threshold,
+        criterion=evaluation.localization_criterion,
+        assignment=evaluation.assignment_strategy,
+        remove_small=evaluation.remove_small_components,
+    )
+    return overlay_figure(raw, errors, settings=settings, title=sample.name)
+
+
+def products(labelling: Table) -> tuple[Product, ...]:
+    """Return the one TIFF of labels."""
+    del labelling
+    return (Product(".tif", "result", write_labels, stack_note),)
+
+
+def chart(averages: Mapping[str, Scores], settings: ComparisonSettings) -> Figure:
+    """Draw the score against the threshold."""
+    from instaseg.report.curves import score_figure
+
+    return score_figure(averages, thresholds=cast(EvaluationSettings, settings).thresholds)
+
+
+KIND = ResultKind(
+    noun="instances",
+    key=LABELLED,
+    repaired=REPAIRED,
+    dtype="int32",
+    open_truth=open_truth,
+    score=score,
+    pool=pooled_scores,
+    baseline=baseline,
+    overlay=overlay,
+    products=products,
+    chart=chart,
+    chart_caption="Score against the threshold",
+)

@@ -1,0 +1,91 @@
+"""What post-processing needs of samples and methods is checked before any work."""
+
+import numpy as np
+import pytest
+
+from instaseg.data.config import DataSettings
+from instaseg.errors import ConfigError, DataError
+from instaseg.io.arrays import write_array
+from instaseg.io.samples import Sample, Source
+from instaseg.methods.build import MethodSpec
+from instaseg.methods.patches.config import PatchesSettings
+from instaseg.models.config import ModelSettings
+from instaseg.postprocess.config import PostprocessingSettings
+from instaseg.stages.labelling import IMAGE_SHAPE
+from instaseg.stages.scene import check_sample, check_settings, open_scene, roi_state
+
+
+def method(**settings):
+    patches = PatchesSettings(patch_shape=(5, 5), **settings)
+    return MethodSpec(patches, ModelSettings(), DataSettings()).build()
+
+
+CODES = method(prediction="codes", code={"decoder_fmaps": [8], "code_units": 9})
+
+
+@pytest.mark.parametrize(
+    ("settings", "of", "message"),
+    [
+        ({"median": ["z 3"]}, method(), r"\[postprocessing\] median: must be \"xy SIZE\""),
+        ({"voronoi": {"head": "F"}}, method(), "must be a head of the method, affs, fgbg; got F"),
+        (
+            {"voronoi": {"head": "fgbg", "channel": 1}},
+            method(),
+            "channel: must be below 1, the channels of the head fgbg; got 1",
+        ),
+        ({"median": ["xy 3"]}, CODES, "found one that predicts codes"),
+        ({"voronoi": {"head": "code"}}, CODES, "found code, which holds codes; use one of fgbg"),
+    ],
+)
+def test_settings_that_do_not_suit_the_method(settings, of, message):
+    with pytest.raises(ConfigError, match=message):
+        check_settings(PostprocessingSettings(**settings), of, 2)
+    check_settings(PostprocessingSettings(voronoi={"head": "fgbg"}), of, 2)
+
+
+@pytest.fixture
+def sample(tmp_path):
+    raw = Source(tmp_path / "a.zarr", "volumes/raw")
+    write_array(raw.path, raw.key, np.zeros((6, 9), np.uint8))
+    return Sample("a", raw, None, None, (2.0, 1.0), ("um", "um"))
+
+
+def test_a_sample_without_its_region_is_named(sample, tmp_path):
+    settings = PostprocessingSettings(roi_key="volumes/roy")
+    with pytest.raises(DataError, match="no array 'volumes/roy'"):
+        check_sample(sample, settings)
+    write_array(sample.raw.path, "volumes/roy", np.zeros((2, 3, 4), np.uint8))
+    with pytest.raises(DataError, match=r"has shape \(2, 3, 4\); expected 2 axes"):
+        check_sample(sample, settings)
+    image = Sample("b", Source(tmp_path / "b.tif"), None, None, (1.0, 1.0), ("um", "um"))
+    with pytest.raises(DataError, match="sample b: expected a zarr folder or an HDF5 file"):
+        check_sample(image, settings)
+
+
+def test_a_contour_of_pixels_that_are_not_square_is_refused(sample):
+    settings = PostprocessingSettings(measure=["circularity"], perimeter="contour")
+    with pytest.raises(DataError, match="expected square pixels"):
+        check_sample(sample, settings)
+
+
+def test_another_region_is_another_state(sample):
+    settings = PostprocessingSettings(roi_key="volumes/roi")
+    write_array(sample.raw.path, "volumes/roi", np.zeros((2, 3), np.uint8))
+    before = roi_state(sample, settings)
+    write_array(sample.raw.path, "volumes/roi", np.zeros((2, 4), np.uint8))
+    assert roi_state(sample, settings) != before
+    assert roi_state(sample, PostprocessingSettings()) == ()
+
+
+def test_masks_of_predictions_at_another_size_come_at_that_of_the_image(sample, tmp_path):
+    settings = PostprocessingSettings(voronoi={"head": "fgbg", "side": "below", "threshold": 0.4})
+    prediction = tmp_path / "p.zarr"
+    stored = np.full((1, 3 + 4, 3 + 4), 0.9, np.float16)
+    stored[0, 3, 2:4] = 0.1  # inside the margin of 2: row 1, columns 0 and 1
+    write_array(prediction, "volumes/pred_fgbg", stored, attributes={IMAGE_SHAPE: [6, 9]})
+    scene = open_scene(sample, settings, prediction=prediction, method=method())
+    found = scene.mask[slice(0, 6), slice(0, 9)]
+    wanted = np.zeros((6, 9), bool)
+    wanted[2:4, :6] = True
+    assert found.tolist() == wanted.tolist()
+    assert scene.spacing == (2.0, 1.0)
