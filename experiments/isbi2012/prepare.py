@@ -5,9 +5,10 @@ Numbered sections in train/image and train/label (255 is not membrane)::
     python experiments/isbi2012/prepare.py --data isbi2012 --out samples
 
 writes one volume each to samples/train (sections 0 to 19), samples/val (20 to 23) and samples/test
-(24 to 26). An instance is a connected component of what is not membrane in one section: sections
-are far apart, so nothing is connected from one to the next. A sample that is there already is left
-as it is.
+(24 to 26); with ``--samples sections`` every section is a 2-D sample, for methods that would
+connect instances of neighbouring sections. An instance is a connected component of what is not
+membrane in one section: sections are far apart, so nothing is connected from one to the next. A
+sample that is there already is left as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,12 @@ def arguments(command_line: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help=f"folder with {IMAGES} ...")
     parser.add_argument("--out", type=Path, required=True, help="folder the samples are written to")
+    parser.add_argument(
+        "--samples",
+        choices=("volumes", "sections"),
+        default="volumes",
+        help="one volume for each part, or every section as a 2-D image (default: volumes)",
+    )
     return parser.parse_args(command_line)
 
 
@@ -65,8 +72,24 @@ def numbered(folder: Path) -> dict[int, Path]:
     }
 
 
-def stacks(data: Path) -> dict[str, Pending]:
-    """Return one volume for each part, after a look at all files' headers."""
+class Section(NamedTuple):
+    """Two files: a section, and where it is not membrane.
+
+    Parameters
+    ----------
+    number : int
+        Its place in the published volume.
+    image, labels : Path
+        The files.
+    """
+
+    number: int
+    image: Path
+    labels: Path
+
+
+def checked(data: Path) -> dict[str, list[Section]]:
+    """Return the sections of each part, after a look at all files' headers."""
     need_folders(data, (IMAGES, LABELS))
     images, labels = numbered(data / IMAGES), numbered(data / LABELS)
     wanted = [section for part in SECTIONS.values() for section in part]
@@ -87,29 +110,43 @@ def stacks(data: Path) -> dict[str, Pending]:
         ]
     )
     return {
-        part: Pending(
-            f"sections_{sections[0]:02}_{sections[-1]:02}",
-            (LABELS_KEY,),
-            partial(read_stack, [images[s] for s in sections], [labels[s] for s in sections]),
-        )
-        for part, sections in SECTIONS.items()
+        part: [Section(number, images[number], labels[number]) for number in numbers]
+        for part, numbers in SECTIONS.items()
     }
 
 
-def read_stack(images: Sequence[Path], labels: Sequence[Path]) -> Arrays:
+def as_volume(sections: Sequence[Section]) -> Pending:
+    """Return a volume of sections."""
+    name = f"sections_{sections[0].number:02}_{sections[-1].number:02}"
+    return Pending(name, (LABELS_KEY,), partial(read_stack, sections))
+
+
+def as_image(section: Section) -> Pending:
+    """Return a section as a 2-D image."""
+    return Pending(f"section_{section.number:02}", (LABELS_KEY,), partial(read_section, section))
+
+
+def read_stack(sections: Sequence[Section]) -> Arrays:
     """Return sections as a volume."""
-    raw = np.stack([read_whole(open_array(file, "")) for file in images])
-    cells = components([(file, read_whole(open_array(file, ""))) for file in labels])
-    return Arrays(raw[np.newaxis], {LABELS_KEY: cells}, RESOLUTION, UNIT)
+    raw = np.stack([read_whole(open_array(section.image, "")) for section in sections])
+    labels = components([section.labels for section in sections])
+    return Arrays(raw[np.newaxis], {LABELS_KEY: labels}, RESOLUTION, UNIT)
 
 
-def components(sections: Sequence[tuple[Path, NDArray[Any]]]) -> NDArray[np.uint16]:
+def read_section(section: Section) -> Arrays:
+    """Return a section as a 2-D image."""
+    stack = read_stack([section])
+    return Arrays(stack.raw[:, 0], {LABELS_KEY: stack.arrays[LABELS_KEY][0]}, RESOLUTION[1:], UNIT)
+
+
+def components(files: Sequence[Path]) -> NDArray[np.uint16]:
     """Return what is not membrane, numbered section by section (faces connect)."""
     from scipy.ndimage import label
 
     numbered_ = []
     last = 0
-    for file, section in sections:
+    for file in files:
+        section = read_whole(open_array(file, ""))
         if not set(np.unique(section).tolist()) <= {0, 255}:
             raise DataError(f"{file}: expected 0 (membrane) and 255, found other values; check it")
         found, count = label(section > 0)
@@ -120,8 +157,13 @@ def components(sections: Sequence[tuple[Path, NDArray[Any]]]) -> NDArray[np.uint
 
 def prepare(found: argparse.Namespace) -> None:
     """Write all samples."""
-    for part, stack in stacks(found.data).items():
-        counts = write_pending([stack], found.out / part)
+    for part, sections in checked(found.data).items():
+        pending = (
+            [as_volume(sections)]
+            if found.samples == "volumes"
+            else [as_image(section) for section in sections]
+        )
+        counts = write_pending(pending, found.out / part)
         logger.info("%s: %d samples written", found.out / part, counts.written)
 
 
