@@ -1,8 +1,8 @@
 """How long decoding of channels takes: ``pytest benchmarks/bench_channels.py``.
 
 Watershed decoding is to take less than 0.5 s for an image of 1024 x 1024 voxels with 800 nuclei,
-less than 3 s for a volume of 128 x 256 x 256, on two cores with nothing else on them, and any decoding
-6 to 20 ms for an image of 256 x 256.
+less than 3 s for a volume of 128 x 256 x 256, on two cores with nothing else on them, and any
+decoding 6 to 20 ms for an image of 256 x 256.
 """
 
 import numpy as np

@@ -103,9 +103,14 @@ def test_what_needs_the_whole_is_refused_before_work(experiment, monkeypatch, ca
 
 def test_every_swept_value_has_to_suit_blocks(experiment, monkeypatch, capsys):
     monkeypatch.chdir(experiment.parents[1])
-    sweep = ['params_product=["check_files"]', 'check_files=["none", "write"]']
     command = ["--config", "default.toml", "--do", "validate", "label", "-id", str(experiment)]
-    command += ["--set", 'data.val_data="data"', "general.block_shape=[20, 25]", "--dry-run"]
-    command += ["--set", *(f"validation.{words}" for words in sweep)]
+    command += ["--test-checkpoint", "last", "--dry-run"]
+    for value in (
+        'data.val_data="data"',
+        "general.block_shape=[20, 25]",
+        'validation.params_product=["check_files"]',
+        'validation.check_files=["none", "write"]',
+    ):
+        command += ["--set", value]
     assert main(command) == 2
     assert "in blocks of [20, 25]" in capsys.readouterr().err

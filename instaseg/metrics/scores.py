@@ -144,22 +144,22 @@ def score_instances(
         Plain Python numbers. ``general``: ``Num GT``, ``Num Pred``, ``Num skipped`` (1 for an image
         without anything to find or counted as found), ``avg_gt_skel_coverage`` (mean share of a
         true centre line covered by the predictions that lie mostly in that instance), ``FS`` and
-        ``FM`` (false splits and merges, many to many), ``avg_f1_cov_score`` (mean of
-        coverage and ``avFscore``; the ranking score of FISBe is that of counts summed over images,
-        see :func:`instaseg.metrics.summary.pooled_scores`), ``rRAND`` and ``rINF``. ``subsets``: for the true instances that share voxels with another one
-        (``overlapping``) and for the ``dim`` ones ``Num GT``, the matches at 0.5 ``TP`` and their
-        share ``recall_0_5``, ``mean_iou`` (intersection over union with the prediction that is
-        theirs when the best pairs are taken first, one to one; 0 where there is none) and
-        ``coverage`` (of their centre lines). ``confusion_matrix``: for every
-        threshold ``th_0_5``, ``th_0_55`` ... the counts ``AP_TP``, ``AP_FP``, ``AP_FN``;
-        ``precision``, ``recall``, ``AP`` (their product), ``fscore`` = 2TP/(2TP+FP+FN), ``S`` =
-        TP/(TP+FP+FN); the sum of the scores of the matches divided by TP (``mean_matched_score``),
-        by the true instances (``mean_true_score``) and by TP + FP/2 + FN/2 (``panoptic_quality``
-        [1]_); ``false_split``, ``false_merge``; ``clDice_TP`` and
+        ``FM`` (false splits and merges, many to many), ``avg_f1_cov_score`` (mean of coverage and
+        ``avFscore``; the ranking score of FISBe is that of counts summed over images, see
+        :func:`instaseg.metrics.summary.pooled_scores`), ``rRAND`` and ``rINF``. ``subsets``: for
+        the true instances that share voxels with another one (``overlapping``) and for the ``dim``
+        ones ``Num GT``, the matches at 0.5 ``TP`` and their share ``recall_0_5``, ``mean_iou``
+        (intersection over union with the prediction that is theirs when the best pairs are taken
+        first, one to one; 0 where there is none) and ``coverage`` (of their centre lines).
+        ``confusion_matrix``: for every threshold ``th_0_5``, ``th_0_55`` ... the counts ``AP_TP``,
+        ``AP_FP``, ``AP_FN``; ``precision``, ``recall``, ``AP`` (their product), ``fscore`` =
+        2TP/(2TP+FP+FN), ``S`` = TP/(TP+FP+FN); the sum of the scores of the matches divided by TP
+        (``mean_matched_score``), by the true instances (``mean_true_score``) and by TP + FP/2 +
+        FN/2 (``panoptic_quality`` [1]_); ``false_split``, ``false_merge``; ``clDice_TP`` and
         ``avg_tp_skel_coverage`` (mean clDice and clRecall of the matches); and the averages
-        ``avAP`` (0.5, 0.55 ... 0.95), ``avAP19`` and ``avFscore`` (0.1 ... 0.9), ``avS``
-        (0.5 ... 0.9) and ``avS10`` (as avAP), the score of the Data Science Bowl 2018 and of the
-        Sartorius cell segmentation.
+        ``avAP`` (0.5, 0.55 ... 0.95), ``avAP19`` and ``avFscore`` (0.1 ... 0.9), ``avS`` (0.5 ...
+        0.9) and ``avS10`` (as avAP), the score of the Data Science Bowl 2018 and of the Sartorius
+        cell segmentation.
 
     Raises
     ------
