@@ -31,7 +31,7 @@ demo: $(STAMP)
 	$(BIN)/python run_ppp.py --setup setup01 --config default.toml --do all
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -61,6 +61,7 @@ setup(
             "mypy>=1.10",
             "pytest>=8.0",
             "pytest-benchmark>=4.0",
+            "pytest-xdist>=3.5",
             "ruff>=0.11",
             "setuptools>=68",
             "types-toml",

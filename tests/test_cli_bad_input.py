@@ -172,12 +172,15 @@ def test_an_unknown_flag_gets_one_line_with_the_nearest(refused):
     ("words", "expected"),
     [
         (["--config", "tiny.toml"], "required: --do"),
-        (["--do", "trian"], 'unknown stage "trian" (did you mean train?); stages: mknet, train'),
+        (
+            ["--do", "trian"],
+            'unknown stage "trian" (did you mean train?); stages: mknet, sample_pict',
+        ),
         ([*NEW, "--checkpoint", "one"], '--checkpoint: expected a whole number, found "one"'),
         ([*NEW, "--device", "gpu"], "--device: invalid choice: 'gpu' (choose from"),
         ([*NEW, "--workers", "0"], "num_workers: must be a whole number of at least 1; got 0"),
         ([*NEW, "--app", "dsb208"], "--app dsb208: no such app; did you mean dsb2018?"),
-        ([*NEW, "--setup", "setup1"], "no such setup of dsb2018; did you mean setup01?"),
+        ([*NEW, "--setup", "setup001"], "no such setup of dsb2018; did you mean setup01?"),
         (["--do", "train", "--config", "tiny"], "no such configuration file; did you mean tiny.to"),
         ([*NEW, "--set", "training"], "--set training: must be table.key=value"),
         ([*NEW, "--set", "seed=1"], 'found no table before "seed"'),

@@ -208,7 +208,7 @@ def check_postprocessing(stages: Sequence[Stage], context: Context) -> None:
         check_settings(settings, context.method, context.config.data.ndim)
     needs = {need for stage in repairing for need in _data_of(stage, context)}
     for name in sorted({need.partition("+")[0] for need in needs}):
-        for sample in _samples_of(name, context):
+        for sample in _samples_found(name, context):
             for settings in sets:
                 check_sample(sample, settings)
 
@@ -224,7 +224,7 @@ def check_blocks(stages: Sequence[Stage], context: Context) -> None:
     names = {stage.name for stage in stages}
     if "label" not in names or not isinstance(context.method, LabelsSomeInBlocks):
         return
-    for sample in context.dataset("test").samples:
+    for sample in _samples_found("test", context):
         try:
             shape = sample.open_raw().shape[1:]
         except InstasegError:
@@ -240,6 +240,14 @@ def check_blocks(stages: Sequence[Stage], context: Context) -> None:
                     f"{error} (sample {sample.name}, {list(shape)}, in blocks of {list(block)})"
                 ) from error
         return
+
+
+def _samples_found(name: str, context: Context) -> list[Sample]:
+    """Return the samples of a data set; none where it is wrong, which check_data tells."""
+    try:
+        return _samples_of(name, context)
+    except InstasegError:
+        return []
 
 
 def _labellings(names: Set[str], context: Context) -> list[Table]:

@@ -38,7 +38,14 @@ from instaseg.training.config import OptimizerSettings, TrainingSettings
 from instaseg.training.devices import Precision, choose_precision
 from instaseg.training.interruption import Interruption
 from instaseg.training.logs import TrainingLog
-from instaseg.training.phases import Phase, all_phases, phase_at, select_trained, set_training
+from instaseg.training.phases import (
+    Phase,
+    all_phases,
+    phase_at,
+    select_trained,
+    set_training,
+    trainable,
+)
 from instaseg.training.progress import Progress
 from instaseg.training.ranks import ALONE, PeerError, Ranks
 from instaseg.training.schedule import budget_used, learning_rate_factor
@@ -164,8 +171,9 @@ class _Trainer:
         taken = inspect.signature(network.forward).parameters
         self._takes_sites, self._takes_truth = "sites" in taken, "truth" in taken
         self.phases = all_phases(run.settings.phases)
-        for phase in self.phases:
-            select_trained(network, phase)  # finds names that are none before any work
+        self._trainable = trainable(network)
+        for phase in self.phases:  # finds names that are none before any work
+            select_trained(network, phase, among=self._trainable)
         settings = run.settings
         self.precision: Precision = choose_precision(
             settings.precision, run.device, memory_format=settings.memory_format
@@ -194,7 +202,7 @@ class _Trainer:
 
     def _begin_phase(self) -> None:
         """Choose what is trained; the optimizer begins anew."""
-        select_trained(self.network, self.phase)
+        select_trained(self.network, self.phase, among=self._trainable)
         self.optimizer = _build_optimizer(self.network, self.run.optimizer, self.run.device)
 
     def enter_next_phase(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,20 +84,32 @@ def phase_at(phases: tuple[Phase, ...], used: float) -> Phase:
     return next((phase for phase in phases if used < phase.end), phases[-1])
 
 
-def select_trained(network: nn.Module, phase: Phase) -> None:
+def trainable(network: nn.Module) -> tuple[nn.Parameter, ...]:
+    """Return the weights that are not frozen for the whole training, before any phase begins."""
+    return tuple(weight for weight in network.parameters() if weight.requires_grad)
+
+
+def select_trained(network: nn.Module, phase: Phase, *, among: Iterable[nn.Parameter]) -> None:
     """Let the weights of a phase's modules be trained, and no others.
+
+    Parameters
+    ----------
+    network : Module
+        All of it.
+    phase : Phase
+        Names the modules.
+    among : iterable of Parameter
+        From :func:`trainable`; others stay as they are in all phases.
 
     Raises
     ------
     ConfigError
         If the network has no such module.
     """
-    for weight in network.parameters():
-        weight.requires_grad_(not phase.train)
+    chosen = {id(weight) for module in _trained(network, phase) for weight in module.parameters()}
+    for weight in among:
+        weight.requires_grad_(not phase.train or id(weight) in chosen)
         weight.grad = None  # one left over would count when gradients are clipped
-    for module in _trained(network, phase):
-        for weight in module.parameters():
-            weight.requires_grad_(True)
 
 
 def set_training(network: nn.Module, phase: Phase) -> None:

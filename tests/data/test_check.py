@@ -260,7 +260,7 @@ AUGMENTATION_FAULTS = [
         {"permute_channels": PermuteChannelsSettings(probability=0.1)},
         "expected more than one channel, found data.num_channels = 1",
     ),
-    ({"overlay": OverlaySettings(probability=0.1)}, "expected method.foreground = 'count'"),
+    ({"overlay": OverlaySettings(probability=0.1)}, "with method.foreground = 'count'"),
     (
         {"grayscale": GrayscaleSettings(probability=0.1)},
         "grayscale. probability: expected more than one channel",
