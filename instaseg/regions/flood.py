@@ -177,7 +177,7 @@ def _grow(
     index = np.int32 if np.prod(shape, dtype=float) < 2**31 else np.int64
     offsets = _offsets(shape, neighbours).astype(index)
     places = np.flatnonzero(np.pad(empty, 1)).astype(index)
-    entered = _with_rim(sources.places, surface.shape).astype(index)
+    entered = _with_rim(sources.places, np.array(surface.shape)).astype(index)
     # what is known of a voxel lies together in memory, where the kernel needs it together
     voxels = np.zeros((int(np.prod(shape)), 3), np.int32)
     voxels[:, _TOUCHED] = _CLOSED
@@ -203,10 +203,18 @@ def _grow(
     return voxels, level[wave_rank], wave_steps
 
 
-def _with_rim(places: NDArray[np.integer], shape: tuple[int, ...]) -> NDArray[np.int64]:
+@nb.njit(cache=True, nogil=True)
+def _with_rim(places: Any, shape: Any) -> Any:
     """Return indices into a flattened array as those into the array with a rim of one voxel."""
-    index = np.unravel_index(places, shape)
-    return np.ravel_multi_index([i + 1 for i in index], [n + 2 for n in shape])
+    moved = np.empty(len(places), np.int64)
+    for at in range(len(places)):
+        rest, place, stride = np.int64(places[at]), np.int64(0), np.int64(1)
+        for axis in range(len(shape) - 1, -1, -1):
+            place += (rest % shape[axis] + 1) * stride
+            rest //= shape[axis]
+            stride *= shape[axis] + 2
+        moved[at] = place
+    return moved
 
 
 def _without_rim(flat: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
