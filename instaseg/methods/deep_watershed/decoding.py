@@ -12,7 +12,7 @@ of instances. Depths and distances are in units of the smallest side of a voxel,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from instaseg.blockwise.components import local_labels
+from instaseg.errors import DataError
 from instaseg.methods.deep_watershed.config import LabelSettings
 from instaseg.methods.deep_watershed.targets import find_directions
 from instaseg.regions.distance import distance_inside, distance_per_label, nearest
@@ -119,6 +120,52 @@ def find_instances(
     if good.all():
         return labels, scores
     return keep(labels, good), scores[good]
+
+
+def instances_from_energy(
+    energy: NDArray[Any],
+    foreground: NDArray[Any],
+    spacing: Sequence[float] | None = None,
+    *,
+    labelling: Mapping[str, Any] | None = None,
+) -> Labels:
+    """Return the instances of an image of which energy and foreground are known.
+
+    Parameters
+    ----------
+    energy : ndarray of float, ([z,] y, x)
+        Depth inside instances, in units of the smallest side of a voxel; see :func:`read_depth`.
+    foreground : ndarray of float or bool, ([z,] y, x)
+        Probability of being part of an instance.
+    spacing : sequence of float, optional
+        Size of a voxel per axis; 1 where it is left out.
+    labelling : mapping, optional
+        Keys of ``[vote_instances]``.
+
+    Returns
+    -------
+    ndarray of int32, ([z,] y, x)
+        Labels 1, 2, 3 ...; 0 is background.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not have the same shape.
+
+    Examples
+    --------
+    >>> energy = np.array([[0, 1, 2, 1, 1, 2, 2, 1]], np.float32)
+    >>> instances_from_energy(energy, energy > 0, labelling={"cut": 1.5}).tolist()
+    [[0, 1, 1, 1, 2, 2, 2, 2]]
+    """
+    if energy.shape != foreground.shape or energy.ndim not in (2, 3):
+        raise DataError(
+            "energy and foreground: expected one shape ([z,] y, x) for both, found"
+            f" {list(energy.shape)} and {list(foreground.shape)}"
+        )
+    evidence = Evidence(energy.astype(np.float32), foreground.astype(np.float32))
+    settings = LabelSettings.model_validate(dict(labelling or {}))
+    return find_instances(evidence, settings, spacing or (1.0,) * energy.ndim)[0]
 
 
 def find_seeds(depth: Floats, foreground: Mask, settings: LabelSettings) -> Labels:

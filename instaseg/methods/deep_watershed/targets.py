@@ -14,7 +14,7 @@ smallest side of a voxel, so that edges of levels mean the same at any resolutio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from instaseg.methods.deep_watershed.config import DeepWatershedSettings
 from instaseg.regions.distance import distance_per_label
 
 Labels = NDArray[Any]
@@ -79,6 +80,42 @@ class Targets:
     directions: NDArray[np.float32]
     levels: NDArray[np.uint8]
     areas: NDArray[np.float32]
+
+
+def targets_from_labels(
+    labels: Labels,
+    spacing: Sequence[float] | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+) -> Targets:
+    """Return the targets of an image with labelled instances.
+
+    Parameters
+    ----------
+    labels : ndarray of int, ([z,] y, x)
+        0 is background.
+    spacing : sequence of float, optional
+        Size of a voxel per axis; 1 where it is left out. Only its proportions count.
+    settings : mapping, optional
+        Keys of ``[method]``, such as ``edges`` and ``wall_width``.
+
+    Returns
+    -------
+    Targets
+
+    Examples
+    --------
+    >>> targets_from_labels(np.array([[0, 3, 3, 3, 0]])).depth.tolist()
+    [[0.0, 1.0, 2.0, 1.0, 0.0]]
+    """
+    chosen = DeepWatershedSettings.model_validate(dict(settings or {}))
+    return make_targets(
+        labels[np.newaxis],
+        spacing or (1.0,) * labels.ndim,
+        edges=chosen.edges,
+        wall_width=chosen.wall_width,
+        background_reach=chosen.background_reach if chosen.background == "label" else None,
+    )
 
 
 def make_targets(
