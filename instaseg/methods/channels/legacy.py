@@ -161,9 +161,10 @@ def _meanings(
 _Rule = Callable[[Sequence[str]], tuple[str, Implied]]
 
 
-def _always(name: str, **settings: Mapping[str, Any]) -> _Rule:
-    """Return a rule that does not depend on the other letters."""
-    return lambda _tokens: (name, settings)
+def _always(name: str, keys: Mapping[str, Any] | None = None) -> _Rule:
+    """Return a rule that does not depend on other letters: a channel, and keys of its table."""
+    implied: Implied = {} if keys is None else {name: keys}
+    return lambda _tokens: (name, implied)
 
 
 def _b_until_3_5(tokens: Sequence[str]) -> tuple[str, Implied]:
@@ -193,8 +194,8 @@ _LETTERS: dict[Generation, dict[str, _Rule]] = {
         "C": _always("contour"),
         "M": _always("foreground"),
         "P": _always("centre"),
-        "D": _always("distance", distance={**_PHYSICAL, "polarity": "high_inside"}),
-        "Dv2": _always("ridge", ridge={"scale": "image"}),
+        "D": _always("distance", {**_PHYSICAL, "polarity": "high_inside"}),
+        "Dv2": _always("ridge", {"scale": "image"}),
     },
     "biapy_3.0_to_3.5": {
         "B": _b_until_3_5,
@@ -209,7 +210,7 @@ _LETTERS: dict[Generation, dict[str, _Rule]] = {
         "F": _always("foreground"),
         "B": _always("background"),
         "C": _always("contour"),
-        "P": _always("centre", centre={"radius": 1.0}),
+        "P": _always("centre", {"radius": 1.0}),
         "H": _always("offset_x"),
         "V": _always("offset_y"),
         "Z": _always("offset_z"),
@@ -219,7 +220,7 @@ _LETTERS: dict[Generation, dict[str, _Rule]] = {
         "D": _always("signed_distance"),
         "R": _always("rays"),
         "T": _always("touching"),
-        "A": _always("affinities", affinities={"widen_borders": 1}),
+        "A": _always("affinities", {"widen_borders": 1}),
     },
 }
 

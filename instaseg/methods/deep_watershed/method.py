@@ -42,10 +42,7 @@ class DirectionHead(Head):
 
     def turn(self, prediction: NDArray[Any], symmetry: Symmetry) -> NDArray[Any]:
         """Return the vectors of the turned image: moved with the image, and turned themselves."""
-        moved = symmetry.apply(prediction)[list(symmetry.permutation)]
-        signs = np.where(symmetry.flips, -1, 1).astype(prediction.dtype)
-        turned: NDArray[Any] = moved * signs.reshape(-1, *(1,) * (prediction.ndim - 1))
-        return turned
+        return symmetry.turn_vectors(prediction)
 
 
 @dataclass(frozen=True)
