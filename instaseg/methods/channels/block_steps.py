@@ -18,12 +18,12 @@ from instaseg.blockwise.grid import BlockGrid, pack, read_mask, read_part
 from instaseg.blockwise.work import Store
 from instaseg.geometry import Box, Coordinate, whole
 from instaseg.inference.quantise import dequantise
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.channels import affinity_graph, steps
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.decoding import Image
 from instaseg.methods.channels.presets import Plan
 from instaseg.methods.channels.registry import channels_of
-from instaseg.methods.channels.stored import StoredChannels
 from instaseg.regions import morphology
 from instaseg.regions.flood import Neighbours
 from instaseg.regions.flood_blocks import Scene
@@ -42,7 +42,7 @@ class ChannelsJob:
 
     Parameters
     ----------
-    source : StoredChannels
+    source : StoredHeads
         The prediction.
     settings : ChannelsSettings
         Table ``[method]``.
@@ -58,7 +58,7 @@ class ChannelsJob:
         What is done; with numbers as thresholds after the values are counted.
     """
 
-    source: StoredChannels
+    source: StoredHeads
     settings: ChannelsSettings
     labelling: LabelSettings
     spacing: tuple[float, ...]

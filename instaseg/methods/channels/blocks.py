@@ -26,6 +26,7 @@ from instaseg.blockwise.grid import BlockGrid, automatic_block_shape
 from instaseg.blockwise.work import BlockWork, Run
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Head
 from instaseg.methods.channels import affinity_graph, block_flows, block_stars, block_steps, steps
 from instaseg.methods.channels.block_passes import merged, merged_components, run_missing, tell
@@ -33,7 +34,6 @@ from instaseg.methods.channels.block_steps import ChannelsJob
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.presets import make_plan
 from instaseg.methods.channels.registry import channels_of
-from instaseg.methods.channels.stored import StoredChannels
 from instaseg.regions.flood_blocks import FloodJob, flood_blocks
 from instaseg.regions.thresholds import ValueCounts
 
@@ -96,7 +96,7 @@ def label_blocks(
     """
     check_parameters(parameters, settings)
     channels = channels_of(settings, len(spacing))
-    source = StoredChannels(path, {one.name: one.key for one in channels})
+    source = StoredHeads(path, {one.name: one.key for one in channels})
     job = ChannelsJob(
         source=source,
         settings=settings,

@@ -17,7 +17,7 @@ from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Box, Coordinate, Symmetry
 from instaseg.inference.quantise import dequantise
-from instaseg.io.arrays import open_array
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.deep_watershed.config import DeepWatershedSettings, LabelSettings
 from instaseg.methods.deep_watershed.decoding import Evidence, find_instances, read_depth
@@ -51,31 +51,23 @@ class StoredEvidence:
 
     Parameters
     ----------
-    path : Path
-        Zarr folder of the prediction.
-    keys : mapping of str to str
-        Array of each head, by name.
+    heads : StoredHeads
+        What is read.
     settings : DeepWatershedSettings
         Table ``[method]``.
     """
 
-    path: Path
-    keys: Mapping[str, str]
+    heads: StoredHeads
     settings: DeepWatershedSettings
 
     @property
     def shape(self) -> Coordinate:
         """The volume ``([z,] y, x)`` in voxels."""
-        return tuple(open_array(self.path, self.keys["depth"]).shape[1:])
+        return self.heads.shape
 
     def read(self, box: Box) -> Evidence:
         """Return depth and foreground in a box inside the volume."""
-        readers = {name: open_array(self.path, key) for name, key in self.keys.items()}
-        parts = {
-            name: reader[(slice(0, reader.shape[0]), *box.slices)]
-            for name, reader in readers.items()
-        }
-        return _evidence(parts, self.settings)
+        return _evidence(self.heads.read(box), self.settings)
 
 
 class DeepWatershedMethod:
@@ -310,7 +302,9 @@ class DeepWatershedMethod:
         from instaseg.methods.deep_watershed.blocks import label_blocks
 
         keys = {head.name: head.key for head in self.heads if head.name != "directions"}
-        return label_blocks(StoredEvidence(path, keys, self.settings), parameters, work)
+        return label_blocks(
+            StoredEvidence(StoredHeads(path, keys), self.settings), parameters, work
+        )
 
     @cached_property
     def quality_names(self) -> tuple[str, ...]:

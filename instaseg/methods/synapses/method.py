@@ -16,6 +16,7 @@ from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, Symmetry, whole
 from instaseg.io.points import KINDS, Points, positions, rows_of
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.synapses import targets
 from instaseg.methods.synapses.blocks import (
@@ -239,7 +240,7 @@ class SynapsesMethod:
     ) -> BlockLabels:
         """Find the points of a stored prediction block by block, the same as :meth:`label` does."""
         del decode
-        source = StoredPoints(path, {head.name: head.key for head in self.heads})
+        source = StoredPoints(StoredHeads(path, {head.name: head.key for head in self.heads}))
         blocks = BlockGrid(source.shape, tuple(work.block_shape))
         return PointTable(self._points(source, parameters, blocks, work.store, work.run))
 

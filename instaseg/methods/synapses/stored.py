@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from instaseg.geometry import Box, Coordinate
 from instaseg.inference.quantise import dequantise
-from instaseg.io.arrays import open_array
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.synapses.blocks import VECTORS
 
 
@@ -48,19 +47,16 @@ class StoredPoints:
 
     Parameters
     ----------
-    path : Path
-        Zarr folder.
-    keys : mapping of str to str
-        Array of each head, by name.
+    heads : StoredHeads
+        What is read.
     """
 
-    path: Path
-    keys: Mapping[str, str]
+    heads: StoredHeads
 
     @property
     def shape(self) -> Coordinate:
         """The volume in voxels."""
-        return tuple(open_array(self.path, next(iter(self.keys.values()))).shape[1:])
+        return self.heads.shape
 
     def probability(self, site: str, box: Box) -> NDArray[np.float32]:
         """Return the probability of a site in a box."""
@@ -72,5 +68,4 @@ class StoredPoints:
         return self._read(VECTORS, box)
 
     def _read(self, name: str, box: Box) -> NDArray[np.float32]:
-        reader = open_array(self.path, self.keys[name])
-        return dequantise(reader[(slice(0, reader.shape[0]), *box.slices)])
+        return dequantise(self.heads.component(name, box))

@@ -1,4 +1,4 @@
-"""Predicted channels on disk, read box by box."""
+"""Predicted heads on disk, read box by box."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from instaseg.io.arrays import open_array
 
 
 @dataclass(frozen=True)
-class StoredChannels:
-    """The predicted channels of a sample on disk.
+class StoredHeads:
+    """The predicted heads of a sample on disk.
 
     Parameters
     ----------
     path : Path
         Zarr folder of the prediction.
     keys : mapping of str to str
-        Array of each channel, by name.
+        Array of each head, by name.
     """
 
     path: Path
@@ -34,10 +34,10 @@ class StoredChannels:
         return tuple(open_array(self.path, next(iter(self.keys.values()))).shape[1:])
 
     def read(self, box: Box) -> dict[str, NDArray[Any]]:
-        """Return all channels in a box inside the volume, ``(components, [z,] y, x)`` as stored."""
+        """Return all heads in a box inside the volume, ``(components, [z,] y, x)`` as stored."""
         return {name: self.component(name, box) for name in self.keys}
 
     def component(self, name: str, box: Box, which: slice | None = None) -> NDArray[Any]:
-        """Return components of one channel in a box inside the volume, all of them by default."""
+        """Return components of one head in a box inside the volume, all of them by default."""
         reader = open_array(self.path, self.keys[name])
         return reader[(which or slice(0, reader.shape[0]), *box.slices)]
