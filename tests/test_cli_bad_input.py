@@ -494,6 +494,24 @@ def test_channels_that_do_not_go_together(refused, work, settings, expected):
     assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["model.test_input_shape=[33,32]"], "test_input_shape must fit the levels of the network"),
+        (['postprocessing.remove_where=["volume < 5"]'], "volume"),
+        (
+            ['validation.params_product=["seed_contour"]', "validation.seed_contour=[0.2,1.2]"],
+            "seed_contour: must be a value of contour, from 0 to 1; got 1.2",
+        ),
+        (['vote_instances.seed_steps=["open"]'], "must have one radius for each of the 1 seed_ste"),
+    ],
+)
+def test_what_later_stages_need_is_checked_before_training(refused, work, settings, expected):
+    words = channels(work, "foreground", "contour")
+    message = refused(*words, *itertools.chain(*(("--set", one) for one in settings)))
+    assert expected in message
+
+
 def test_a_threshold_to_be_tried_for_a_channel_that_is_not_there(refused, work):
     words = ("--do", "train", "validate_checkpoints", *channels(work, "foreground")[2:])
     swept = 'validation.params_product=["seed_contour"]'

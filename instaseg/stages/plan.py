@@ -148,7 +148,7 @@ def check_sweep(stages: Sequence[Stage], context: Context) -> None:
     names = {stage.name for stage in stages}
     if names & {"validate", "validate_checkpoints"} and context.config.validation.prediction_only:
         check_metric(context)
-    if names & VALIDATING:
+    if names & {"train", *VALIDATING}:  # before training, too: what comes after it is set already
         for values in combinations(context.config.validation):
             _check_agreement(context, context.parameters(values))
 
@@ -198,10 +198,11 @@ def check_postprocessing(stages: Sequence[Stage], context: Context) -> None:
         If it does not.
     """
     repairing = [stage for stage in stages if stage.name in {"label", "postprocess"} | VALIDATING]
-    if not repairing:
+    training = any(stage.name == "train" for stage in stages)
+    if not repairing and not training:
         return
     # A value that a sweep replaces need not suit anything.
-    swept = [stage for stage in repairing if stage.name in VALIDATING]
+    swept = training or any(stage.name in VALIDATING for stage in repairing)
     values = combinations(context.config.validation) if swept else [{}]
     sets = dict.fromkeys(context.parameters(chosen).postprocessing for chosen in values)
     for settings in sets:
@@ -390,7 +391,7 @@ def check_network(stages: Sequence[Stage], context: Context) -> None:
         )
     if names & {"train", "train_autoencoder"}:
         _check_watching(context)
-    if names & {"mknet", *PREDICTING}:
+    if names & {"mknet", "train", *PREDICTING}:
         check_input_shape(model.test_input_shape, model, "model.test_input_shape")
         _check_symmetries(context)
     if names & {"train", *PREDICTING}:

@@ -325,6 +325,7 @@ def _problems(
             )
             return
     yield from _unused_thresholds(labelling, _roles(labelling, settings.channels), there)
+    yield from _out_of_range(labelling, channels)
     yield from _unknown_area(labelling, _roles(labelling, settings.channels), channels)
     ndim = 3 if any(len(one.context) == 3 for one in channels) else 2
     missing = sorted(set(OFFSETS[3 - ndim :]) - set(settings.channels))
@@ -372,6 +373,25 @@ def _unused_thresholds(
                 f" compared with it; got {value!r}; thresholds that are used:"
                 f" {', '.join(sorted(used)) or 'none'}",
             )
+
+
+def _out_of_range(
+    labelling: LabelSettings, channels: Sequence[Channel]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield a problem for each threshold that lies beyond the values of all its channels."""
+    for role in ("seed", "mask"):
+        for family, names in _FAMILIES.items():
+            value = getattr(labelling, f"{role}_{family}", None)
+            known = [one for one in channels if one.name in names]
+            if not known or not isinstance(value, (int, float)):
+                continue
+            low, high = min(one.low for one in known), max(one.high for one in known)
+            if not low <= value <= high:
+                yield (
+                    ("vote_instances", f"{role}_{family}"),
+                    f"must be a value of {', '.join(one.name for one in known)}, from {low:g} to"
+                    f" {high:g}; got {value:g}",
+                )
 
 
 def _unknown_area(

@@ -50,6 +50,11 @@ class DeepWatershedSettings(Table):
     """Share of crops whose true mask is spoilt (grown, shrunk, parts dropped or added) before a
     Direction Net with `gate = "soft"` is trained with it."""
 
+    direction_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of the noise that each component of the directions gets in training before
+    the Watershed Transform Net of `stages` sees them, so that it learns to bear the mistakes of
+    predicted ones; 0 is as published."""
+
     background: Literal["ignored", "label"] = "ignored"
     """`label` gives background directions too, away from the nearest instance, as if it were one
     large instance; `ignored` trains directions inside of instances only."""

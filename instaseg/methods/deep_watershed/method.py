@@ -142,6 +142,7 @@ class DeepWatershedMethod:
             networks.WatershedNet(depth.channels, ndim=ndim, fmaps=fmaps),
             gate=self.settings.gate,
             corruption=self.settings.mask_corruption,
+            noise=self.settings.direction_noise,
         )
 
     def targets(self, labels: NDArray[Any], spacing: Sequence[float]) -> dict[str, NDArray[Any]]:

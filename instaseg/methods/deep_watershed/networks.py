@@ -146,6 +146,9 @@ class StagedNetwork(nn.Module):
         Direction Net the probability of foreground as a channel and leaves the image as it is.
     corruption : float
         Share of true masks that are spoilt in training where the gate is soft.
+    noise : float
+        Standard deviation of what is added, in training, to each component of the directions that
+        the Watershed Transform Net sees.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class StagedNetwork(nn.Module):
         *,
         gate: Literal["hard", "soft"],
         corruption: float,
+        noise: float,
     ) -> None:
         super().__init__()
         self.foreground = foreground
@@ -163,6 +167,7 @@ class StagedNetwork(nn.Module):
         self.depth = depth
         self._gate = gate
         self._corruption = corruption
+        self._noise = noise
 
     def forward(
         self,
@@ -201,6 +206,8 @@ class StagedNetwork(nn.Module):
         if "depth" in wanted:
             given = truth.get("directions", outputs.get("directions"))
             assert given is not None  # directions are needed wherever they are not given
+            if self.training:
+                given = turned_a_little(given, self._noise)
             outputs["depth"] = self.depth(given.to(image.dtype))
         return {name: outputs[name] for name in HEADS if name in wanted}
 
@@ -277,6 +284,24 @@ def corrupt(masks: Tensor, share: float) -> Tensor:
             spoilt[(slice(None), *_random_box(space))] = float(kind == 3)
             changed.append(spoilt)
     return torch.stack(changed)
+
+
+def turned_a_little(directions: Tensor, noise: float) -> Tensor:
+    """Return unit vectors with noise, so that true ones look more like predicted ones.
+
+    Parameters
+    ----------
+    directions : Tensor
+        ``(B, D, ZYX)``, of length 1 or 0; those of length 0 stay.
+    noise : float
+        Standard deviation of what is added to each component before the length is 1 again. Drawn
+        from torch's generator.
+    """
+    if noise == 0:
+        return directions
+    there = (directions != 0).any(dim=1, keepdim=True)
+    moved = directions + noise * torch.randn_like(directions)
+    return torch.where(there, nn.functional.normalize(moved, dim=1), directions)
 
 
 def _random_box(shape: tuple[int, ...]) -> tuple[slice, ...]:

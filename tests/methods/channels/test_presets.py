@@ -157,6 +157,18 @@ WRONG = [
     (["foreground", "contour"], {"mask_distance": 0.2}, {}, "mask_distance: must be left out"),
     (["interior", "contour"], {"background_distance": 0.2}, {}, "background_distance: must be"),
     (["foreground", "contour"], {"seed_channels": ["centre"]}, {}, "seed_channels: must be chan"),
+    (
+        ["foreground", "contour"],
+        {"seed_contour": 1.5},
+        {},
+        "seed_contour: must be a value of contour, from 0 to 1; got 1.5",
+    ),
+    (
+        ["foreground", "contour"],
+        {"mask_foreground": -0.1},
+        {},
+        "mask_foreground: must be a value of foreground, from 0 to 1; got -0.1",
+    ),
     (["foreground", "offset_x"], {}, {}, r"an offset along every axis; .* add offset_y"),
     (["distance"], {}, {}, "learnt in the foreground only; add foreground, or"),
     (

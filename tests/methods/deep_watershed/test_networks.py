@@ -33,8 +33,9 @@ class Recorder(nn.Module):
         return image.new_ones(len(image), self.channels, *image.shape[2:])
 
 
-def staged(gate, corruption=0.0):
-    return StagedNetwork(Brightness(), Recorder(2), Recorder(5), gate=gate, corruption=corruption)
+def staged(gate, corruption=0.0, noise=0.0):
+    networks = Brightness(), Recorder(2), Recorder(5)
+    return StagedNetwork(*networks, gate=gate, corruption=corruption, noise=noise)
 
 
 @pytest.fixture
@@ -161,3 +162,21 @@ def test_masks_are_spoilt_in_training_only_and_as_often_as_asked():
     classes = masks[:1].to(torch.uint8)
     network(torch.zeros(1, 1, 16, 16), {"classes": classes}, ["directions"])
     assert torch.equal(network.directions.seen[:, 1:], masks[:1])
+
+
+def test_directions_are_turned_a_little_in_training_only():
+    torch.manual_seed(0)
+    given = torch.zeros(1, 2, 16, 32)
+    given[:, 0, :, :16] = 1
+    image = torch.zeros(1, 1, 16, 32)
+    network = staged("hard", noise=0.3)
+    network(image, {"directions": given}, ["depth"])
+    seen = network.depth.seen
+    assert torch.equal(seen[..., 16:], given[..., 16:])  # there is none to turn
+    assert torch.allclose(seen.norm(dim=1)[..., :16], torch.ones(16))
+    angles = torch.atan2(seen[0, 1, :, :16], seen[0, 0, :, :16])
+    assert abs(angles.mean()) < 0.1
+    assert 0.2 < angles.std() < 0.45
+    network.eval()
+    network(image, {"directions": given}, ["depth"])
+    assert torch.equal(network.depth.seen, given)
