@@ -30,7 +30,7 @@ from instaseg.blockwise.scheduler import Pool, Workers
 from instaseg.blockwise.store import open_store
 from instaseg.geometry import Box
 from instaseg.io.arrays import new_array, open_array
-from instaseg.methods.patches.block_steps import BlockJob
+from instaseg.methods.patches.block_steps import PatchJob
 from instaseg.methods.patches.blocks import label_blocks
 from instaseg.methods.patches.config import LabelSettings
 from instaseg.methods.patches.offsets import window
@@ -127,7 +127,7 @@ class Neurons:
 def label_volume(side: int, block: int, workers: int, folder: Path) -> None:
     """Label a cube of neurons and print what it took."""
     neurons = Neurons(side, count=max(3, side // 16))
-    job = BlockJob(
+    job = PatchJob(
         source=neurons,
         settings=LabelSettings(cover="sparse", thin_out="greedy", partition="mutex"),
         window=window(PATCH_SHAPE),

@@ -77,6 +77,12 @@ class Coding(Protocol):
     settings: CodeSettings
     """Table ``[method.code]``."""
 
+    decoded: Head
+    """What codes are decoded to."""
+
+    decodes_in: Literal["stage", "label"]
+    """Where codes are decoded: in the stage ``decode``, or in ``label``."""
+
     @property
     def architecture(self) -> Mapping[str, Any]:
         """What makes the decoder's weights unfit for another one, as plain values."""
@@ -94,6 +100,17 @@ class Coding(Protocol):
         self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the autoencoder's loss and its named parts."""
+
+    def decode(
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        parameters: Sequence[Any],
+        decode: Decode,
+    ) -> NDArray[Any]:
+        """Return what the codes in a part of a prediction mean, as the head `decoded` stores it.
+
+        `prediction` and `parameters` are those of :meth:`Method.label`.
+        """
 
 
 class Method(Protocol):
@@ -123,13 +140,6 @@ class Method(Protocol):
 
     coding: Coding | None
     """What decodes the first head's codes; None for methods without codes."""
-
-    decoded: Head | None
-    """The head that codes are decoded to; None for methods without codes."""
-
-    @property
-    def decodes_in(self) -> Literal["stage", "label"] | None:
-        """Where codes are decoded: in the stage ``decode`` or in ``label``; None without codes."""
 
     @property
     def labelled_heads(self) -> tuple[Head, ...]:
@@ -182,14 +192,6 @@ class Method(Protocol):
         decoded with `decode`. Instances are ``([z,] y, x)``, or ``(n, [z,] y, x)`` where they may
         overlap.
         """
-
-    def decode(
-        self,
-        prediction: Mapping[str, NDArray[Any]],
-        parameters: Sequence[Table],
-        decode: Decode,
-    ) -> dict[str, NDArray[Any]]:
-        """Return what the codes in a part of a prediction mean, by head, as it is stored."""
 
     def block_shape(self, shape: Sequence[int]) -> tuple[int, ...] | None:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""

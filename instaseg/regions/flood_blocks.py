@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Run, Store
 from instaseg.geometry import Box, whole
 from instaseg.regions.flood import Flooded, Neighbours, Sources, flood_from
@@ -73,17 +74,6 @@ class FloodJob:
         return f"{self.step}_finished"
 
 
-@dataclass(frozen=True)
-class FloodTask:
-    """One block."""
-
-    job: FloodJob
-    number: int
-
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
-
-
 def flood_blocks(job: FloodJob, run: Run) -> None:
     """Flood all blocks, so that each has its ``labels`` in the store.
 
@@ -99,7 +89,7 @@ def flood_blocks(job: FloodJob, run: Run) -> None:
     waiting = list(range(len(job.blocks)))
     rounds = 0
     while waiting:
-        changed = run(flood_block, [FloodTask(job, n) for n in waiting], "flood")
+        changed = run(flood_block, [BlockTask(job, n) for n in waiting], "flood")
         beside = (_beside(job, n) for n, told in zip(waiting, changed, strict=True) if told)
         waiting = sorted({number for numbers in beside for number in numbers})
         rounds += 1
@@ -111,7 +101,7 @@ def _beside(job: FloodJob, number: int) -> list[int]:
     return [other for other in job.blocks.touching(box) if other != number]
 
 
-def flood_block(task: FloodTask) -> bool:
+def flood_block(task: BlockTask[FloodJob]) -> bool:
     """Flood a block from what it sees; return whether others see a change at its border."""
     job, number = task.job, task.number
     box = job.blocks.boxes[number]

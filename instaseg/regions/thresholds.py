@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,16 @@ class ValueCounts:
         counts = np.zeros(len(values), np.int64)
         np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
         return ValueCounts(values, counts)
+
+    def arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
+        """Return what a store keeps, from which :func:`sum_counts` makes it again."""
+        return {f"{prefix}values": self.values, f"{prefix}counts": self.counts}
+
+
+def sum_counts(parts: Iterable[Mapping[str, NDArray[Any]]], prefix: str = "") -> ValueCounts:
+    """Return how often values occur in all parts, one at least, each as ``ValueCounts.arrays``."""
+    counted = (ValueCounts(part[f"{prefix}values"], part[f"{prefix}counts"]) for part in parts)
+    return reduce(add, counted)
 
 
 def count_values(array: NDArray[Any]) -> ValueCounts:

@@ -56,11 +56,11 @@ class DecodeTask:
 
 def run(context: Context) -> None:
     """Decode the foreground of every predicted test sample that has no current patches."""
-    method, names = context.method, ", ".join(head.key for head in context.method.heads)
-    if method.decodes_in is None:
+    coding, names = context.method.coding, ", ".join(head.key for head in context.method.heads)
+    if coding is None:
         logger.info("decode: this setup has no codes (its heads are %s); nothing to do", names)
         return
-    if method.decodes_in == "label":
+    if coding.decodes_in == "label":
         logger.info("decode: left to label, which decodes block by block (method.code.decode)")
         return
     dataset, selection = context.dataset("test"), select(context)
@@ -101,14 +101,15 @@ def decode_sample(task: DecodeTask) -> None:
     The patches appear when all is done.
     """
     method = task.method.build()
-    assert method.decoded is not None  # else there is no task
+    coding = method.coding
+    assert coding is not None  # else there is no task
     readers = {head.name: open_array(task.prediction, head.key) for head in method.heads}
     codes = readers[method.heads[0].name]
     space = codes.shape[1:]
-    channels = method.decoded.channels
+    channels = coding.decoded.channels
     chunks = chunk_shape(channels, (codes.chunks or codes.shape)[1:])
     plan = ArrayPlan(
-        method.decoded.key,
+        coding.decoded.key,
         (channels, *space),
         np.dtype(codes.dtype),
         chunks,
@@ -125,6 +126,6 @@ def decode_sample(task: DecodeTask) -> None:
                 name: reader[(slice(0, reader.shape[0]), *box.slices)]
                 for name, reader in readers.items()
             }
-            (patches,) = method.decode(part, [task.parameters], task.decode).values()
+            patches = coding.decode(part, [task.parameters], task.decode)
             writer[(slice(None), *box.slices)] = patches
             done.update([number])

@@ -53,12 +53,12 @@ def decoded_fingerprint(context: Context, sample: Sample, selection: Selection) 
 
 def is_decoded(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> bool:
     """Return whether a sample's patches are there, or need not be."""
-    method = context.method
-    if method.decodes_in != "stage" or method.decoded is None:
+    coding = context.method.coding
+    if coding is None or coding.decodes_in != "stage":
         return True
     path = context.experiment.prediction(dataset.name, selection.checkpoint, sample.name)
     wanted = decoded_fingerprint(context, sample, selection)
-    return stored_fingerprint(path, method.decoded.key) == wanted
+    return stored_fingerprint(path, coding.decoded.key) == wanted
 
 
 def require_decoded(

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from instaseg.blockwise.grid import pack, read_mask, read_part
+from instaseg.blockwise.tasks import BlockTask, run_missing
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box, whole
 from instaseg.inference.quantise import dequantise
 from instaseg.methods.channels import flow_paths
-from instaseg.methods.channels.block_passes import merged_components, run_missing, tell
+from instaseg.methods.channels.block_passes import merged_components, run_pass, tell
 from instaseg.methods.channels.block_steps import (
     JOINED,
     LABELS,
@@ -49,52 +50,38 @@ EXTENTS, ERRORS = "extents", "flow_errors"
 
 
 @dataclass(frozen=True)
-class MoveTask:
+class MoveTask(BlockTask[ChannelsJob]):
     """One round of one block.
 
     Parameters
     ----------
-    job : ChannelsJob
-        The volume.
-    number : int
-        The block.
     turn : int
         The round, from 0, in which particles start.
     senders : tuple of int
         Blocks that handed particles over in the round before.
     """
 
-    job: ChannelsJob
-    number: int
     turn: int = 0
     senders: tuple[int, ...] = ()
 
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
-
 
 @dataclass(frozen=True)
-class CollectTask:
+class CollectTask(BlockTask[ChannelsJob]):
     """One block, and the rounds and blocks in which particles came to stand that concern it."""
 
-    job: ChannelsJob
-    number: int
     moved: tuple[tuple[int, int], ...]
-
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
 
 
 def label_flows(job: ChannelsJob, run: Run) -> None:
     """Store the labels of every block."""
     moved = _move_all(job, run)
     _collect(job, run, moved)
-    run_missing(job, run, find_peaks, PEAKS)
+    run_pass(job, run, find_peaks, PEAKS)
     found = merged_components(job, run, PEAKS, "all")
     tell(job, PEAKS, found, np.arange(len(found.sizes) + 1))
     flood = FloodJob(HitScenes(job), job.blocks, job.store, GROUPS, neighbours="all")
     flood_blocks(flood, run)
-    run_missing(job, run, label_ends, LABELS)
+    run_pass(job, run, label_ends, LABELS)
     if job.labelling.flow_error is not None:
         _drop_wrong(job, run, job.labelling.flow_error)
 
@@ -106,10 +93,8 @@ def _move_all(job: ChannelsJob, run: Run) -> list[tuple[int, int]]:
     turn = 0
     while senders:
         tasks = [MoveTask(job, n, turn, tuple(s)) for n, s in sorted(senders.items())]
-        missing = [task for task in tasks if not job.store.has(moved_in(turn), task.number)]
-        if missing:
-            run(move_block, missing, "follow flow")
         step, moved_here = moved_in(turn), [task.number for task in tasks]
+        run_missing(run, move_block, tasks, step, "follow flow")
         moved += [(turn, number) for number in moved_here]
         senders = {}
         for number in moved_here:
@@ -279,24 +264,17 @@ def label_ends(task: ChannelsTask) -> None:
 
 
 @dataclass(frozen=True)
-class ErrorTask:
+class ErrorTask(BlockTask[ChannelsJob]):
     """The instances whose flow is compared with the predicted one, and the box that holds them."""
 
-    job: ChannelsJob
-    number: int
     ids: tuple[int, ...]
     box: Box
-
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
 
 
 def _drop_wrong(job: ChannelsJob, run: Run, most: float) -> None:
     """Drop instances whose own flow differs too much from the predicted one."""
-    run_missing(job, run, find_extents, EXTENTS)
-    tasks = [task for task in _error_tasks(job) if not job.store.has(ERRORS, task.number)]
-    if tasks:
-        run(find_errors, tasks, "compare flows")
+    run_pass(job, run, find_extents, EXTENTS)
+    run_missing(run, find_errors, _error_tasks(job), ERRORS, "compare flows")
     parts = [job.store.read(ERRORS, n) for n in range(len(job.blocks)) if job.store.has(ERRORS, n)]
     ids = np.concatenate([np.zeros(0, np.int64), *(part["ids"] for part in parts)])
     errors = np.concatenate([np.zeros(0), *(part["errors"] for part in parts)])

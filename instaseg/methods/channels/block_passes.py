@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise import components
+from instaseg.blockwise.tasks import run_missing
 from instaseg.blockwise.work import Run
 from instaseg.methods.channels.block_steps import (
     ChannelsJob,
@@ -21,7 +22,7 @@ from instaseg.methods.channels.block_steps import (
 from instaseg.regions.flood import Neighbours
 
 
-def run_missing(
+def run_pass(
     job: ChannelsJob, run: Run, function: Callable[[ChannelsTask], None], step: str, mask: str = ""
 ) -> None:
     """Run a function for the blocks that have no result of a step.
@@ -39,10 +40,7 @@ def run_missing(
     mask : str
         Of which mask it is, where there are several.
     """
-    numbers = range(len(job.blocks))
-    missing = [ChannelsTask(job, n, mask) for n in numbers if not job.store.has(step, n)]
-    if missing:
-        run(function, missing, step.replace("_", " "))
+    run_missing(run, function, (ChannelsTask(job, n, mask) for n in range(len(job.blocks))), step)
 
 
 def merged_components(
@@ -51,7 +49,7 @@ def merged_components(
     """Return the components of a mask that every block has in the store."""
     step = components_of(mask)
     find = partial(find_components, neighbours=neighbours)
-    run_missing(job, run, find, step, mask)
+    run_pass(job, run, find, step, mask)
     return components.merge(job.blocks, lambda n, names: job.store.read(step, n, names))
 
 

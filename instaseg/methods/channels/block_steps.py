@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import label_block, local_labels
 from instaseg.blockwise.grid import BlockGrid, pack, read_mask, read_part
+from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Store
 from instaseg.geometry import Box, Coordinate, whole
 from instaseg.inference.quantise import dequantise
@@ -95,25 +96,10 @@ class ChannelsJob:
 
 
 @dataclass(frozen=True)
-class ChannelsTask:
-    """One step of one block.
+class ChannelsTask(BlockTask[ChannelsJob]):
+    """One block of a step; `step` says which of several alike steps."""
 
-    Parameters
-    ----------
-    job : ChannelsJob
-        The volume.
-    number : int
-        The block.
-    step : str
-        Which of several alike steps.
-    """
-
-    job: ChannelsJob
-    number: int
     step: str = ""
-
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
 
 
 def relative(part: Box, to: Box) -> tuple[slice, ...]:
@@ -127,7 +113,7 @@ def count_block(task: ChannelsTask) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     for name in steps.needs_counts(task.job.plan):
         counted = count_values(image.map(name)[core])
-        arrays |= {f"{name}.values": counted.values, f"{name}.counts": counted.counts}
+        arrays |= counted.arrays(f"{name}.")
     task.job.store.write(COUNTED, task.number, arrays)
 
 

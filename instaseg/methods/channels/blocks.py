@@ -15,8 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +27,13 @@ from instaseg.geometry import Coordinate
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Head
 from instaseg.methods.channels import affinity_graph, block_flows, block_stars, block_steps, steps
-from instaseg.methods.channels.block_passes import merged, merged_components, run_missing, tell
+from instaseg.methods.channels.block_passes import merged, merged_components, run_pass, tell
 from instaseg.methods.channels.block_steps import ChannelsJob
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.presets import make_plan
 from instaseg.methods.channels.registry import channels_of
 from instaseg.regions.flood_blocks import FloodJob, flood_blocks
-from instaseg.regions.thresholds import ValueCounts
+from instaseg.regions.thresholds import ValueCounts, sum_counts
 
 MOST_BYTES = 2**32
 """Memory in which a prediction is decoded as a whole; larger ones in blocks of half of it."""
@@ -107,7 +105,7 @@ def label_blocks(
         plan=make_plan(settings, parameters, spacing),
     )
     job = _with_thresholds(job, work.run)
-    run_missing(job, work.run, block_steps.prepare_block, block_steps.PREPARED)
+    run_pass(job, work.run, block_steps.prepare_block, block_steps.PREPARED)
     match job.plan.decoder:
         case "watershed" | "affinities":
             _flood_seeds(job, work.run)
@@ -115,7 +113,7 @@ def label_blocks(
             _paint_stars(job, work.run)
         case "flow":
             block_flows.label_flows(job, work.run)
-    run_missing(job, work.run, block_steps.measure_block, block_steps.MEASURED)
+    run_pass(job, work.run, block_steps.measure_block, block_steps.MEASURED)
     return _numbered(job)
 
 
@@ -181,14 +179,11 @@ def _with_thresholds(job: ChannelsJob, run: Run) -> ChannelsJob:
     names = steps.needs_counts(job.plan)
     counts: dict[str, ValueCounts] = {}
     if names:
-        run_missing(job, run, block_steps.count_block, block_steps.COUNTED)
+        run_pass(job, run, block_steps.count_block, block_steps.COUNTED)
     for name in names:
-        parts = (
-            job.store.read(block_steps.COUNTED, n, [f"{name}.values", f"{name}.counts"])
-            for n in range(len(job.blocks))
-        )
-        counted = (ValueCounts(p[f"{name}.values"], p[f"{name}.counts"]) for p in parts)
-        counts[name] = reduce(add, counted)
+        wanted = [f"{name}.values", f"{name}.counts"]
+        parts = (job.store.read(block_steps.COUNTED, n, wanted) for n in range(len(job.blocks)))
+        counts[name] = sum_counts(parts, f"{name}.")
     channels = {one.name: one for one in channels_of(job.settings, len(job.spacing))}
     return replace(job, plan=steps.with_numbers(job.plan, counts, channels))
 
@@ -198,7 +193,7 @@ def _tell_unseeded(job: ChannelsJob, run: Run, mask: str, *, first: int) -> None
     found = merged_components(job, run, mask)
     count = len(found.sizes)
     tell(job, mask, found, np.arange(count + 1))
-    run_missing(job, run, block_steps.find_seeded, f"{mask}_seeded", mask)
+    run_pass(job, run, block_steps.find_seeded, f"{mask}_seeded", mask)
     free = np.ones(count + 1, bool)
     free[0] = False
     for n in range(len(job.blocks)):
@@ -215,7 +210,7 @@ def _flood_seeds(job: ChannelsJob, run: Run) -> None:
     tell(job, block_steps.CHOSEN, found, numbers)
     if block_steps.grows_unseeded(job):
         _tell_unseeded(job, run, block_steps.MASK, first=count + 1)
-    run_missing(job, run, block_steps.make_seeds, block_steps.SEEDS)
+    run_pass(job, run, block_steps.make_seeds, block_steps.SEEDS)
     if job.plan.background == "unseeded":
         _tell_unseeded(job, run, block_steps.LOW, first=1)
     seeds, background = _order_seeds(job)
@@ -226,7 +221,7 @@ def _flood_seeds(job: ChannelsJob, run: Run) -> None:
         joined[background] = 0
         job.store.write(block_steps.JOINED, 0, {"numbers": joined})
     if job.plan.decoder == "affinities":
-        run_missing(job, run, block_steps.sum_evidence, block_steps.EVIDENCE)
+        run_pass(job, run, block_steps.sum_evidence, block_steps.EVIDENCE)
         instances = affinity_graph.join_fragments(_all_evidence(job), seeds)
         job.store.write(block_steps.JOINED, 0, {"numbers": instances})
 
@@ -273,11 +268,11 @@ def _all_evidence(job: ChannelsJob) -> affinity_graph.Evidence:
 
 def _paint_stars(job: ChannelsJob, run: Run) -> None:
     """Find the star shapes of the volume, paint them, and share the mask among them if asked to."""
-    run_missing(job, run, block_stars.find_candidates, block_stars.CANDIDATES)
+    run_pass(job, run, block_stars.find_candidates, block_stars.CANDIDATES)
     block_stars.choose(job)
     in_the_end = job.labelling.star_paint == "shape"
     step = block_steps.LABELS if in_the_end else block_stars.PAINTED
-    run_missing(job, run, block_stars.paint_block, step, step)
+    run_pass(job, run, block_stars.paint_block, step, step)
     if not in_the_end:
         scenes = block_stars.ShapeScenes(job)
         flood_blocks(FloodJob(scenes, job.blocks, job.store, block_steps.LABELS), run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,6 @@ class ChannelsMethod:
     overlapping = False
     labels_may_overlap = False
     coding: Coding | None = None
-    decoded: Head | None = None
 
     def __init__(
         self, settings: ChannelsSettings, *, model: ModelSettings, data: DataSettings
@@ -142,11 +141,6 @@ class ChannelsMethod:
         return total_loss(parts, self.settings), parts
 
     @property
-    def decodes_in(self) -> Literal["stage", "label"] | None:
-        """None: there are no codes."""
-        return None
-
-    @property
     def labelled_heads(self) -> tuple[Head, ...]:
         """All heads."""
         return self.heads
@@ -176,16 +170,6 @@ class ChannelsMethod:
         if not isinstance(parameters, LabelSettings) or parameters.check_files == "none":
             return {}
         return check_arrays(prediction, parameters, settings=self.settings, spacing=self.spacing)
-
-    def decode(
-        self,
-        prediction: Mapping[str, NDArray[Any]],
-        parameters: Sequence[LabelSettings],
-        decode: Decode,
-    ) -> dict[str, NDArray[Any]]:
-        """Return nothing: there are no codes."""
-        del prediction, parameters, decode
-        return {}
 
     def block_shape(self, shape: Sequence[int]) -> Coordinate | None:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""

@@ -77,23 +77,29 @@ def _along(
     lines, n = owner.shape[1:]
     for line in range(lines):
         for i in range(n):
-            a, b = owner[0, line, i], owner[1, line, i]
-            da, db = squared[0, line, i], squared[1, line, i]
+            two = owner[0, line, i], squared[0, line, i], owner[1, line, i], squared[1, line, i]
             for step in range(1, n):
                 along = (step * size) ** 2
-                if along >= db or along > limit:
+                if along >= two[3] or along > limit:
                     break
                 for j in (i - step, i + step):
                     if 0 <= j < n:
                         for k in range(2):
-                            label, away = owner[k, line, j], squared[k, line, j] + along
-                            if label == 0 or away > limit or away >= db:
-                                continue
-                            if label == a:
-                                da = min(da, away)
-                            elif away < da:
-                                a, b, da, db = label, a, away, da
-                            elif label == b or away < db:
-                                b, db = label, away
-            new_owner[0, line, i], new_owner[1, line, i] = a, b
-            new_squared[0, line, i], new_squared[1, line, i] = da, db
+                            away = squared[k, line, j] + along
+                            if away <= limit:
+                                two = _nearest(two, owner[k, line, j], away)
+            new_owner[0, line, i], new_squared[0, line, i] = two[0], two[1]
+            new_owner[1, line, i], new_squared[1, line, i] = two[2], two[3]
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _nearest(two: Any, label: Any, away: float) -> Any:
+    """Return the nearest label, how far away, the second nearest, how far, with one more label."""
+    first, first_away, second, second_away = two
+    if label == 0 or away >= second_away:
+        return two
+    if label == first:
+        return first, min(first_away, away), second, second_away
+    if away < first_away:
+        return label, away, first, first_away
+    return first, first_away, label, away

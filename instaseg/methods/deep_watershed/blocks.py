@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise import components
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
 from instaseg.blockwise.work import BlockLabels, BlockWork, Store
 from instaseg.errors import ConfigError
 from instaseg.geometry import Box, Coordinate
@@ -82,17 +83,6 @@ class CutJob:
 
 
 @dataclass(frozen=True)
-class CutTask:
-    """One block."""
-
-    job: CutJob
-    number: int
-
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
-
-
-@dataclass(frozen=True)
 class CutLabels:
     """Labels of a volume, in a store."""
 
@@ -111,7 +101,7 @@ class CutLabels:
                 yield box.slices, labels
 
 
-def find_parts(task: CutTask) -> None:
+def find_parts(task: BlockTask[CutJob]) -> None:
     """Store the parts of a block that are deeper than the cut."""
     job, number = task.job, task.number
     values = job.deep(job.source.read(job.blocks.read_box(number)))
@@ -141,9 +131,7 @@ def label_blocks(source: EvidenceSource, settings: LabelSettings, work: BlockWor
     """
     check_parameters(settings)
     job = CutJob(source, settings, BlockGrid(source.shape, tuple(work.block_shape)), work.store)
-    tasks = [CutTask(job, n) for n in range(len(job.blocks)) if not work.store.has(_PARTS, n)]
-    if tasks:
-        work.run(find_parts, tasks, "parts")
+    run_missing(work.run, find_parts, every_block(job), _PARTS)
     found = components.merge(job.blocks, lambda n, names: work.store.read(_PARTS, n, names))
     kept = found.sizes >= settings.min_size
     numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)

@@ -93,8 +93,6 @@ class DeepWatershedMethod:
     overlapping = False
     labels_may_overlap = True  # the smaller instance is on top
     coding = None
-    decoded = None
-    decodes_in = None
 
     def __init__(
         self, settings: DeepWatershedSettings, *, model: ModelSettings, data: DataSettings
@@ -251,16 +249,6 @@ class DeepWatershedMethod:
         evidence = self.evidence(prediction)
         for settings in parameters:
             yield find_instances(evidence, settings, self._spacing)[0]
-
-    def decode(
-        self,
-        prediction: Mapping[str, NDArray[Any]],
-        parameters: Sequence[LabelSettings],
-        decode: Decode,
-    ) -> dict[str, NDArray[Any]]:
-        """Return nothing: there are no codes."""
-        del prediction, parameters, decode
-        return {}
 
     def block_shape(self, shape: Sequence[int]) -> Coordinate | None:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""

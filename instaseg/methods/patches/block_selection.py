@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import read_mask, within
+from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box, whole
 from instaseg.methods.patches import bits
-from instaseg.methods.patches.block_steps import RANKED, BlockJob
+from instaseg.methods.patches.block_steps import RANKED, PatchJob
 from instaseg.methods.patches.cover import passes
 
 CHOICE = "choice"
@@ -36,31 +37,22 @@ OPEN, REFUSED, CHOSEN = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class RoundTask:
+class RoundTask(BlockTask[PatchJob]):
     """One round of one block.
 
     Parameters
     ----------
-    job : BlockJob
-        The volume.
-    number : int
-        The block.
     turn : int
         The pass, from 0; the round's walk asks for ``least`` new voxels.
     least : int
         A patch must newly cover more.
     """
 
-    job: BlockJob
-    number: int
     turn: int = 0
     least: int = 0
 
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
 
-
-def choose(job: BlockJob, run: Run) -> None:
+def choose(job: PatchJob, run: Run) -> None:
     """Select patches, pass by pass, as :func:`instaseg.methods.patches.cover.cover` does.
 
     Every block's ``chosen`` in the store is then 0, or 1 + the pass in which a patch was selected.
@@ -74,7 +66,7 @@ def choose(job: BlockJob, run: Run) -> None:
             waiting = [n for n, number in zip(waiting, left, strict=True) if number]
 
 
-def _open_in(job: BlockJob, number: int, turn: int) -> int:
+def _open_in(job: PatchJob, number: int, turn: int) -> int:
     """Return how many patches of a block are not decided in a pass."""
     if not job.store.has(CHOICE, number):
         return len(job.store.read(RANKED, number, ["scores"])["scores"])
@@ -85,7 +77,7 @@ def _open_in(job: BlockJob, number: int, turn: int) -> int:
     return int(np.count_nonzero((state["chosen"] == 0) & ~refused))
 
 
-def _read_choice(job: BlockJob, number: int, size: int) -> dict[str, NDArray[Any]]:
+def _read_choice(job: PatchJob, number: int, size: int) -> dict[str, NDArray[Any]]:
     if job.store.has(CHOICE, number):
         return job.store.read(CHOICE, number)
     return {
@@ -118,7 +110,7 @@ def choose_round(task: RoundTask) -> int:
     return int(np.count_nonzero(status == OPEN))
 
 
-def _read_candidates(job: BlockJob, box: Box, task: RoundTask) -> dict[str, NDArray[Any]]:
+def _read_candidates(job: PatchJob, box: Box, task: RoundTask) -> dict[str, NDArray[Any]]:
     """Return the candidates centred in a box, with their state in the present pass.
 
     ``positions``, ``scores``, ``bits``, ``block``, ``chosen``, ``refused``; those of a block in
@@ -181,7 +173,7 @@ def _walk(
             bits.put(covers[c], corners[c], words, pending)
 
 
-def thin_out(job: BlockJob, run: Run) -> None:
+def thin_out(job: PatchJob, run: Run) -> None:
     """Keep what :func:`instaseg.methods.patches.thin_out.thin_out` keeps of the selected patches.
 
     Every block's ``kept`` in the store then says so for each of its candidates.
@@ -192,25 +184,25 @@ def thin_out(job: BlockJob, run: Run) -> None:
         waiting = [n for n, number in zip(waiting, left, strict=True) if number]
 
 
-def _unthinned(job: BlockJob, number: int) -> int:
+def _unthinned(job: PatchJob, number: int) -> int:
     chosen = read_chosen(job, number)
     return int(np.count_nonzero((chosen > 0) & (_read_thinned(job, number, chosen) == OPEN)))
 
 
-def read_chosen(job: BlockJob, number: int) -> NDArray[np.int8]:
+def read_chosen(job: PatchJob, number: int) -> NDArray[np.int8]:
     """Return for each candidate of a block 0, or 1 + the pass in which it was selected."""
     if not job.store.has(CHOICE, number):
         return np.zeros(0, np.int8)
     return np.asarray(job.store.read(CHOICE, number, ["chosen"])["chosen"], dtype=np.int8)
 
 
-def _read_thinned(job: BlockJob, number: int, chosen: NDArray[np.int8]) -> NDArray[np.int8]:
+def _read_thinned(job: PatchJob, number: int, chosen: NDArray[np.int8]) -> NDArray[np.int8]:
     if job.store.has(THINNED, number):
         return np.asarray(job.store.read(THINNED, number)["status"], dtype=np.int8)
     return np.where(chosen > 0, OPEN, REFUSED).astype(np.int8)
 
 
-def read_kept(job: BlockJob, number: int) -> NDArray[np.bool_]:
+def read_kept(job: PatchJob, number: int) -> NDArray[np.bool_]:
     """Return which candidates of a block are selected in the end."""
     chosen = read_chosen(job, number)
     if job.settings.thin_out == "none":
@@ -267,7 +259,7 @@ def _greedy(
             bits.put(covers[i], corners[i], words, pending)
 
 
-def _read_selected(job: BlockJob, box: Box) -> dict[str, NDArray[Any]]:
+def _read_selected(job: PatchJob, box: Box) -> dict[str, NDArray[Any]]:
     """Return the patches that were selected around a block, in the order of selection."""
     parts = []
     for number in job.blocks.touching(box.intersect(whole(job.blocks.shape))):

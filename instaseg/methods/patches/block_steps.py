@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import label_block, local_labels
 from instaseg.blockwise.grid import BlockGrid, pack, read_mask, within
+from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Store
 from instaseg.geometry import Box, whole
 from instaseg.methods.base import Device
@@ -67,7 +68,7 @@ class PatchSource(Protocol):
 
 
 @dataclass(frozen=True)
-class BlockJob:
+class PatchJob:
     """What every step of a volume's blocks needs.
 
     Parameters
@@ -120,18 +121,7 @@ class BlockJob:
         return self.store.read(self.thresholds[threshold], number)["bits"]
 
 
-@dataclass(frozen=True)
-class BlockTask:
-    """One step of one block."""
-
-    job: BlockJob
-    number: int
-
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
-
-
-def find_foreground(task: BlockTask) -> None:
+def find_foreground(task: BlockTask[PatchJob]) -> None:
     """Store the foreground of a block, and the part of it that belongs to one instance only."""
     job, box = task.job, task.job.blocks.boxes[task.number]
     foreground = assembly.above(job.source.foreground(box), job.settings.fg_threshold)
@@ -144,7 +134,7 @@ def find_foreground(task: BlockTask) -> None:
     job.store.write(ANY_FOREGROUND if small else FOREGROUND, task.number, pack(foreground))
 
 
-def find_components(task: BlockTask) -> None:
+def find_components(task: BlockTask[PatchJob]) -> None:
     """Store the connected components of a block's foreground (faces, edges and corners)."""
     job, box = task.job, task.job.blocks.read_box(task.number)
     foreground = read_mask(job.store, ANY_FOREGROUND, job.blocks, box)
@@ -152,7 +142,7 @@ def find_components(task: BlockTask) -> None:
     job.store.write(COMPONENTS, task.number, label_block(foreground, core_shape))
 
 
-def drop_small(task: BlockTask) -> None:
+def drop_small(task: BlockTask[PatchJob]) -> None:
     """Store the foreground of a block without small components; ``large`` says which are not."""
     job, box = task.job, task.job.blocks.read_box(task.number)
     large = job.store.read(LARGE, task.number)["large"]
@@ -164,7 +154,7 @@ def drop_small(task: BlockTask) -> None:
     job.store.write(FOREGROUND, task.number, pack(foreground))
 
 
-def rank_block(task: BlockTask) -> None:
+def rank_block(task: BlockTask[PatchJob]) -> None:
     """Store the patches centred in a block: where they are, their scores, what they cover."""
     job, number = task.job, task.number
     outer = job.around(number, 3)
@@ -184,7 +174,7 @@ def rank_block(task: BlockTask) -> None:
 
 
 def _store_ranked(
-    job: BlockJob,
+    job: PatchJob,
     number: int,
     outer: Box,
     candidates: NDArray[np.bool_],
@@ -203,7 +193,7 @@ def _store_ranked(
     job.store.write(RANKED, number, {"positions": positions, "scores": scores[candidates]})
 
 
-def _volume(job: BlockJob, outer: Box, *, voters: Box, pairs: Box) -> assembly.Volume:
+def _volume(job: PatchJob, outer: Box, *, voters: Box, pairs: Box) -> assembly.Volume:
     """Return the part of the volume in `outer`: patches of `voters` that vote on `pairs`."""
     foreground = read_mask(job.store, FOREGROUND, job.blocks, outer)
     visible = read_mask(job.store, VISIBLE, job.blocks, outer) & _inside(outer, pairs)
@@ -213,7 +203,7 @@ def _volume(job: BlockJob, outer: Box, *, voters: Box, pairs: Box) -> assembly.V
     return assembly.Volume(inputs, foreground, visible, centres, job.device)
 
 
-def _complete(job: BlockJob, outer: Box) -> NDArray[np.bool_]:
+def _complete(job: PatchJob, outer: Box) -> NDArray[np.bool_]:
     """Return where patches lie inside the volume; nowhere outside it."""
     inner = whole(job.blocks.shape).grow([-r for r in job.window.radius])
     return _inside(outer, inner)
@@ -232,7 +222,7 @@ def _relative(part: Box, to: Box) -> tuple[slice, ...]:
     return part.shift([-b for b in to.begin]).slices
 
 
-def read_selected(job: BlockJob, box: Box) -> dict[str, NDArray[Any]]:
+def read_selected(job: PatchJob, box: Box) -> dict[str, NDArray[Any]]:
     """Return the selected patches centred in a box: ``positions``, ``nodes``, ``bits``; by node."""
     parts = []
     for number in job.blocks.touching(box):
@@ -244,7 +234,7 @@ def read_selected(job: BlockJob, box: Box) -> dict[str, NDArray[Any]]:
     return {name: values[order] for name, values in together.items()}
 
 
-def sum_edges(task: BlockTask) -> None:
+def sum_edges(task: BlockTask[PatchJob]) -> None:
     """Store what a block adds to the edges of the patch graph."""
     job, number = task.job, task.number
     outer = job.around(number, 2)
@@ -273,7 +263,7 @@ def _near(positions: NDArray[np.int64], outer: Box, box: Box) -> NDArray[np.bool
     return within(positions, box.shift([-b for b in outer.begin]))
 
 
-def read_members(job: BlockJob, box: Box) -> Claims:
+def read_members(job: PatchJob, box: Box) -> Claims:
     """Return the selected patches of instances that are centred in a box."""
     parts = []
     for number in job.blocks.touching(box.intersect(whole(job.blocks.shape))):
@@ -284,7 +274,7 @@ def read_members(job: BlockJob, box: Box) -> Claims:
     return _painted_part(job, sum(parts[1:], parts[0]), box)
 
 
-def _painted_part(job: BlockJob, claims: Claims, box: Box) -> Claims:
+def _painted_part(job: PatchJob, claims: Claims, box: Box) -> Claims:
     """Return what claims of patches centred in a box paint."""
     if job.settings.paint == "patches":
         return claims
@@ -295,7 +285,7 @@ def _painted_part(job: BlockJob, claims: Claims, box: Box) -> Claims:
     return Claims(part.instances, part.patches, claims.positions)
 
 
-def read_claims(job: BlockJob, number: int) -> Claims:
+def read_claims(job: PatchJob, number: int) -> Claims:
     """Return what is painted in a block: members, and what runs through overlaps.
 
     Positions are those in the block with two radii around it.
@@ -313,7 +303,7 @@ def read_claims(job: BlockJob, number: int) -> Claims:
     return Claims(claims.instances, claims.patches, claims.positions - begin)
 
 
-def run_through(task: BlockTask) -> None:
+def run_through(task: BlockTask[PatchJob]) -> None:
     """Store what patches centred in a block claim in overlaps, for the instance they are in."""
     job, number = task.job, task.number
     outer, core = job.around(number, 2), job.blocks.boxes[number]
@@ -342,7 +332,7 @@ def run_through(task: BlockTask) -> None:
     job.store.write(THROUGH, number, arrays)
 
 
-def paint_block(task: BlockTask) -> None:
+def paint_block(task: BlockTask[PatchJob]) -> None:
     """Store the labels ``(channels, z, y, x)`` of a block's part of the image, and which there are.
 
     Where no instance is, no array of labels is stored.
@@ -377,7 +367,7 @@ def paint_block(task: BlockTask) -> None:
     )
 
 
-def find_overlaps(task: BlockTask) -> None:
+def find_overlaps(task: BlockTask[PatchJob]) -> None:
     """Store the pairs of instances ``(m, 2)``, ``i < j``, that share voxels of a block."""
     job, number = task.job, task.number
     outer, core = job.around(number, 2), job.blocks.boxes[number]

@@ -19,20 +19,21 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise import components
 from instaseg.blockwise.grid import pack, read_mask
+from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box
 from instaseg.methods.patches import assembly, block_selection, block_steps
-from instaseg.methods.patches.block_steps import BlockJob, BlockTask
+from instaseg.methods.patches.block_steps import PatchJob
 from instaseg.methods.patches.partition import partition
 from instaseg.methods.patches.patch_graph import EdgeSums, weighted_graph
 
 
-def label_blocks(job: BlockJob, run: Run) -> Painted:
+def label_blocks(job: PatchJob, run: Run) -> Painted:
     """Label a volume block by block; the partition is that of the whole for any blocks.
 
     Parameters
     ----------
-    job : BlockJob
+    job : PatchJob
         Patches, parameters, blocks, and the store, in which results of an earlier run are used.
     run : callable
         Runs a function on tasks of the blocks.
@@ -66,16 +67,17 @@ def label_blocks(job: BlockJob, run: Run) -> Painted:
 
 
 def _for_all(
-    job: BlockJob, run: Run, function: Callable[[BlockTask], None], step: str, description: str
+    job: PatchJob,
+    run: Run,
+    function: Callable[[BlockTask[PatchJob]], None],
+    step: str,
+    description: str,
 ) -> None:
     """Run a step for the blocks that have no result of it."""
-    numbers = range(len(job.blocks))
-    missing = [BlockTask(job, n) for n in numbers if not job.store.has(step, n)]
-    if missing:
-        run(function, missing, description)
+    run_missing(run, function, every_block(job), step, description)
 
 
-def _find_foreground(job: BlockJob, run: Run) -> None:
+def _find_foreground(job: PatchJob, run: Run) -> None:
     """Store the foreground, without small components if the settings say so."""
     least = job.settings.ignore_small_components
     if not least:
@@ -93,7 +95,7 @@ def _find_foreground(job: BlockJob, run: Run) -> None:
     _for_all(job, run, block_steps.drop_small, block_steps.FOREGROUND, "drop small components")
 
 
-def _write_skeleton(job: BlockJob) -> None:
+def _write_skeleton(job: PatchJob) -> None:
     """Store the centre lines of the foreground, which no block knows alone.
 
     This holds the foreground's bounding box in memory, a few bytes for each of its voxels.
@@ -116,7 +118,7 @@ def _write_skeleton(job: BlockJob) -> None:
         job.store.write(block_steps.SKELETON, number, pack(lines & mask))
 
 
-def _foreground_box(job: BlockJob) -> Box:
+def _foreground_box(job: PatchJob) -> Box:
     """Return the bounding box of the foreground; of one voxel where there is none."""
     first = np.array(job.blocks.shape)
     last = np.zeros(len(first), np.int64)
@@ -130,7 +132,7 @@ def _foreground_box(job: BlockJob) -> Box:
     return Box(tuple(map(int, first)), tuple(map(int, last)))
 
 
-def _number_selected(job: BlockJob) -> int:
+def _number_selected(job: PatchJob) -> int:
     """Store the selected patches of every block with their numbers in the order of selection."""
     numbers = range(len(job.blocks))
     chosen, scores, positions = [], [], []
@@ -159,7 +161,7 @@ def _number_selected(job: BlockJob) -> int:
     return len(nodes)
 
 
-def _partition(job: BlockJob, nodes: int) -> int:
+def _partition(job: PatchJob, nodes: int) -> int:
     """Cut the whole graph into instances; store each patch's one; return how many there are."""
     settings = job.settings
     graph = weighted_graph(
@@ -175,7 +177,7 @@ def _partition(job: BlockJob, nodes: int) -> int:
     return int(instances.max(initial=0))
 
 
-def _all_edges(job: BlockJob) -> EdgeSums:
+def _all_edges(job: PatchJob) -> EdgeSums:
     """Return the edges of all blocks; the parts of one edge are added up."""
     parts = [job.store.read(block_steps.EDGES, n) for n in range(len(job.blocks))]
     return add_edges([EdgeSums(p["edges"], p["every"], p["same"]) for p in parts])
@@ -198,7 +200,7 @@ def add_edges(parts: Sequence[EdgeSums]) -> EdgeSums:
     )
 
 
-def _choose_channels(job: BlockJob, run: Run, count: int) -> None:
+def _choose_channels(job: PatchJob, run: Run, count: int) -> None:
     """Store the channel of every instance."""
     channels = np.arange(count)
     if job.settings.output == "packed":
@@ -239,7 +241,7 @@ class Painted:
 
     Parameters
     ----------
-    job : BlockJob
+    job : PatchJob
         What was labelled.
     channels : int
         Length of the channel axis, at least 1.
@@ -247,7 +249,7 @@ class Painted:
         Label of each instance, by its number in the store; 0 stays 0.
     """
 
-    job: BlockJob
+    job: PatchJob
     channels: int
     numbers: NDArray[np.int32]
 
@@ -270,7 +272,7 @@ class Painted:
                 yield (*lead, *place), values[None] if lead else values
 
 
-def _painted(job: BlockJob) -> Painted:
+def _painted(job: PatchJob) -> Painted:
     found, channels = [np.zeros(0, np.int32)], 1
     for number in range(len(job.blocks)):
         painted = job.store.read(block_steps.PAINTED, number, ["found"])

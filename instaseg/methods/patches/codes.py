@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from instaseg.geometry import Coordinate
+from instaseg.methods.base import Decode, Head
+from instaseg.methods.patches.config import LabelSettings
+from instaseg.methods.patches.stored import decode_patches, foreground_probability
 from instaseg.models.config import CodeSettings
 
 if TYPE_CHECKING:
@@ -24,11 +30,24 @@ class PatchCoding:
         Table ``[method.code]``.
     patch_shape : tuple of int
         Odd sides in voxels.
+    decoded : Head
+        What codes are decoded to.
+    decodes_in : {"stage", "label"}
+        Where.
     """
 
-    def __init__(self, settings: CodeSettings, patch_shape: Coordinate) -> None:
+    def __init__(
+        self,
+        settings: CodeSettings,
+        patch_shape: Coordinate,
+        *,
+        decoded: Head,
+        decodes_in: Literal["stage", "label"],
+    ) -> None:
         self.settings = settings
         self.patch_shape = patch_shape
+        self.decoded = decoded
+        self.decodes_in = decodes_in
 
     @cached_property
     def architecture(self) -> Mapping[str, Any]:
@@ -71,3 +90,20 @@ class PatchCoding:
             return nothing, {"patch": nothing}
         loss = binary_cross_entropy_with_logits(logits, batch["raw"].flatten(1))
         return loss, {"patch": loss}
+
+    def decode(
+        self,
+        prediction: Mapping[str, NDArray[Any]],
+        parameters: Sequence[LabelSettings],
+        decode: Decode,
+    ) -> NDArray[Any]:
+        """Return the patches ``(K, [z,] y, x)`` of a prediction, or a part of one, with codes.
+
+        Patches are decoded where any of the parameter sets sees foreground, and 0 elsewhere: no
+        others are used.
+        """
+        probability = foreground_probability(prediction)
+        assert probability is not None  # codes come with a head for the foreground
+        least = np.float32(min(one.fg_threshold for one in parameters))
+        size = self.decoded.channels
+        return decode_patches(prediction["code"], probability > least, decode, patch_size=size)

@@ -18,18 +18,17 @@ from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, Symmetry, identity
 from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.patches.assembly import sweep
-from instaseg.methods.patches.block_steps import BlockJob
+from instaseg.methods.patches.block_steps import PatchJob
 from instaseg.methods.patches.codes import PatchCoding
 from instaseg.methods.patches.config import LabelSettings, PatchesSettings
 from instaseg.methods.patches.offsets import window
 from instaseg.methods.patches.quality import quality, quality_names
 from instaseg.methods.patches.stored import (
     StoredPatches,
-    decode_patches,
     foreground_probability,
     overlap_probability,
 )
-from instaseg.models.config import ModelSettings
+from instaseg.models.config import CodeSettings, ModelSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -115,10 +114,15 @@ class PatchesMethod:
             patch_shape=self.patch_shape,
         )
         with_codes = settings.prediction == "codes"
-        self.decoded: PatchHead | None = patch if with_codes else None
-        """The head that decoding yields; None where patches are predicted themselves."""
         self.coding: PatchCoding | None = (
-            PatchCoding(settings.code, self.patch_shape) if with_codes else None
+            PatchCoding(
+                settings.code,
+                self.patch_shape,
+                decoded=patch,
+                decodes_in=_decodes_in(settings.code, data.ndim),
+            )
+            if with_codes
+            else None
         )
         self.overlapping = settings.foreground == "count"
         """Whether instances may overlap: the network then counts them."""
@@ -221,23 +225,10 @@ class PatchesMethod:
         return rows_at(outputs["affs"], sites)
 
     @property
-    def decodes_in(self) -> Literal["stage", "label"] | None:
-        """Where codes become patches: in the stage ``decode`` or in ``label``; None without codes.
-
-        Volumes are decoded block by block in ``label``, unless the settings say otherwise: all
-        patches of one would not fit on most disks.
-        """
-        if self.coding is None:
-            return None
-        if self.coding.settings.decode == "auto":
-            return "stage" if self._data.ndim == 2 else "label"
-        return self.coding.settings.decode
-
-    @property
     def labelled_heads(self) -> tuple[Head, ...]:
         """The heads that ``label`` reads: patches in place of codes where a stage decodes them."""
-        if self.decoded is not None and self.decodes_in == "stage":
-            return (self.decoded, *self.heads[1:])
+        if self.coding is not None and self.coding.decodes_in == "stage":
+            return (self.coding.decoded, *self.heads[1:])
         return self.heads
 
     def label(
@@ -252,7 +243,8 @@ class PatchesMethod:
         if "affs" in prediction:
             affinities = prediction["affs"]
         else:
-            affinities = self.decode(prediction, parameters, _needed(decode))["affs"]
+            assert self.coding is not None  # else the prediction has no codes
+            affinities = self.coding.decode(prediction, parameters, _needed(decode))
         inner = tuple(
             slice(m, n - m) for m, n in zip(self.margin, affinities.shape[1:], strict=True)
         )
@@ -265,24 +257,6 @@ class PatchesMethod:
             device=device,
         ):
             yield instances[(slice(None),) * (instances.ndim - len(inner)) + inner]
-
-    def decode(
-        self,
-        prediction: Mapping[str, NDArray[Any]],
-        parameters: Sequence[LabelSettings],
-        decode: Decode,
-    ) -> dict[str, NDArray[Any]]:
-        """Return the head ``affs`` of a prediction, or a part of one, with codes.
-
-        Patches are decoded where any of the parameter sets sees foreground, and 0 elsewhere: no
-        others are used.
-        """
-        probability = foreground_probability(prediction)
-        assert probability is not None
-        least = np.float32(min(one.fg_threshold for one in parameters))
-        size = math.prod(self.patch_shape)
-        codes = prediction["code"]
-        return {"affs": decode_patches(codes, probability > least, decode, patch_size=size)}
 
     def block_shape(self, shape: Sequence[int]) -> Coordinate | None:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""
@@ -332,7 +306,7 @@ class PatchesMethod:
         )
         flat = (1,) * (3 - ndim)
         margin = tuple(0 * one for one in flat) + self.margin
-        job = BlockJob(
+        job = PatchJob(
             source=source,
             settings=parameters,
             window=window(self.patch_shape),
@@ -374,6 +348,17 @@ def _needed(decode: Decode | None) -> Decode:
     if decode is None:
         raise ValueError("a prediction with codes needs `decode`")
     return decode
+
+
+def _decodes_in(settings: CodeSettings, ndim: int) -> Literal["stage", "label"]:
+    """Return where codes become patches.
+
+    Volumes are decoded block by block in ``label``, unless the settings say otherwise: all patches
+    of one would not fit on most disks.
+    """
+    if settings.decode == "auto":
+        return "stage" if ndim == 2 else "label"
+    return settings.decode
 
 
 def _foreground_heads(settings: PatchesSettings) -> tuple[Head, ...]:

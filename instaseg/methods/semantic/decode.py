@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
 from instaseg.blockwise.work import BlockWork, Store
-from instaseg.geometry import Box
-from instaseg.io.arrays import open_array
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.semantic.config import LabelSettings
-from instaseg.regions.thresholds import ValueCounts, count_values, otsu
+from instaseg.regions.thresholds import ValueCounts, count_values, otsu, sum_counts
 
 COUNTS, CLASSES = "counts", "classes"
 """Steps of the work in blocks."""
@@ -59,7 +56,7 @@ def classes_of(
 
 
 @dataclass(frozen=True)
-class BlockJob:
+class ClassesJob:
     """What every block of an image needs.
 
     Parameters
@@ -76,34 +73,21 @@ class BlockJob:
         Where results of blocks are.
     """
 
-    path: Path
-    key: str
+    source: StoredHeads
     settings: LabelSettings
     blocks: BlockGrid
     store: Store
 
-    def read(self, box: Box) -> NDArray[Any]:
-        """Return the stored probabilities in a box."""
-        reader = open_array(self.path, self.key)
-        return reader[(slice(0, reader.shape[0]), *box.slices)]
-
-
-@dataclass(frozen=True)
-class BlockTask:
-    """One step of one block."""
-
-    job: BlockJob
-    number: int
-
-    def __str__(self) -> str:
-        return self.job.blocks.describe(self.number)
+    def read(self, number: int) -> NDArray[Any]:
+        """Return the stored probabilities of a block."""
+        return self.source.component(CLASSES, self.blocks.boxes[number])
 
 
 @dataclass(frozen=True)
 class StoredClasses:
     """The classes of all blocks; see :class:`instaseg.blockwise.work.BlockLabels`."""
 
-    job: BlockJob
+    job: ClassesJob
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,63 +100,45 @@ class StoredClasses:
             yield box.slices, self.job.store.read(CLASSES, number)["classes"]
 
 
-def label_blocks(path: Path, key: str, settings: LabelSettings, work: BlockWork) -> StoredClasses:
+def label_blocks(source: StoredHeads, settings: LabelSettings, work: BlockWork) -> StoredClasses:
     """Return the classes of a stored prediction, found block by block.
 
     Parameters
     ----------
-    path : Path
-        Zarr folder of the prediction.
-    key : str
-        Array of the probabilities.
+    source : StoredHeads
+        The prediction; its head ``classes`` has the probabilities.
     settings : LabelSettings
         Threshold for two classes.
     work : BlockWork
         Shape of the blocks, where results are kept, and what runs them.
     """
-    reader = open_array(path, key)
-    blocks = BlockGrid(tuple(reader.shape[1:]), tuple(work.block_shape))
-    job = BlockJob(path, key, settings, blocks, work.store)
+    blocks = BlockGrid(source.shape, tuple(work.block_shape))
+    job = ClassesJob(source, settings, blocks, work.store)
     if settings.threshold == "otsu" and not job.store.has(COUNTS, WHOLE):
-        _for_missing(job, work, _count, COUNTS)
+        run_missing(work.run, _count, every_block(job), COUNTS)
         _add_counts(job)
-    _for_missing(job, work, _classify, CLASSES)
+    run_missing(work.run, _classify, every_block(job), CLASSES)
     return StoredClasses(job)
 
 
-def _for_missing(
-    job: BlockJob, work: BlockWork, function: Callable[[BlockTask], None], step: str
-) -> None:
-    """Run a step for the blocks that have no result of it."""
-    missing = [BlockTask(job, n) for n in range(len(job.blocks)) if not job.store.has(step, n)]
-    if missing:
-        work.run(function, missing, step)
-
-
-def _count(task: BlockTask) -> None:
+def _count(task: BlockTask[ClassesJob]) -> None:
     """Store how often each value occurs in a block."""
-    values = task.job.read(task.job.blocks.boxes[task.number])[0]
-    _write_counts(task.job.store, task.number, count_values(values))
+    job = task.job
+    counted = count_values(job.read(task.number)[0])
+    job.store.write(COUNTS, task.number, counted.arrays())
 
 
-def _add_counts(job: BlockJob) -> None:
+def _add_counts(job: ClassesJob) -> None:
     """Store how often each value occurs in the whole image."""
-    of_blocks = (_read_counts(job.store, number) for number in range(len(job.blocks)))
-    _write_counts(job.store, WHOLE, reduce(add, of_blocks))
+    parts = (job.store.read(COUNTS, number) for number in range(len(job.blocks)))
+    job.store.write(COUNTS, WHOLE, sum_counts(parts).arrays())
 
 
-def _write_counts(store: Store, name: str | int, counts: ValueCounts) -> None:
-    store.write(COUNTS, name, {"values": counts.values, "counts": counts.counts})
-
-
-def _read_counts(store: Store, name: str | int) -> ValueCounts:
-    arrays = store.read(COUNTS, name)
-    return ValueCounts(arrays["values"], arrays["counts"])
-
-
-def _classify(task: BlockTask) -> None:
+def _classify(task: BlockTask[ClassesJob]) -> None:
     """Store the classes of a block."""
     job = task.job
-    counts = _read_counts(job.store, WHOLE) if job.settings.threshold == "otsu" else None
-    classes = classes_of(job.read(job.blocks.boxes[task.number]), job.settings, counts)
+    counts = None
+    if job.settings.threshold == "otsu":
+        counts = sum_counts([job.store.read(COUNTS, WHOLE)])
+    classes = classes_of(job.read(task.number), job.settings, counts)
     job.store.write(CLASSES, task.number, {"classes": classes})

@@ -13,6 +13,7 @@ from instaseg.blockwise.grid import automatic_block_shape
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import DataSettings
 from instaseg.geometry import Coordinate
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.semantic.config import LabelSettings, SemanticSettings
 from instaseg.methods.semantic.decode import classes_of, label_blocks
@@ -43,8 +44,6 @@ class SemanticMethod:
     overlapping = False
     labels_may_overlap = False
     coding = None
-    decoded: Head | None = None
-    decodes_in = None
 
     def __init__(
         self, settings: SemanticSettings, *, model: ModelSettings, data: DataSettings
@@ -126,15 +125,6 @@ class SemanticMethod:
         for settings in parameters:
             yield classes_of(prediction["classes"], settings)
 
-    def decode(
-        self,
-        prediction: Mapping[str, NDArray[Any]],
-        parameters: Sequence[LabelSettings],
-        decode: Decode,
-    ) -> dict[str, NDArray[Any]]:
-        """Refuse: there are no codes."""
-        raise NotImplementedError("the method 'semantic' has no codes")
-
     def block_shape(self, shape: Sequence[int]) -> Coordinate | None:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""
         channels = self.heads[0].channels
@@ -153,7 +143,8 @@ class SemanticMethod:
     ) -> BlockLabels:
         """Find the classes of a stored prediction block by block; the same that `label` gives."""
         del decode
-        return label_blocks(path, self.heads[0].key, parameters, work)
+        source = StoredHeads(path, {head.name: head.key for head in self.heads})
+        return label_blocks(source, parameters, work)
 
     @property
     def quality_names(self) -> tuple[str, ...]:

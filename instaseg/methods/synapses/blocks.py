@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise import components
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.tasks import BlockTask, run_missing
 from instaseg.blockwise.work import Run, Store
 from instaseg.geometry import Box, Coordinate, whole
 from instaseg.io.points import Points
@@ -35,7 +34,7 @@ from instaseg.methods.synapses.decode import (
     points_of,
 )
 from instaseg.methods.synapses.peaks import HALO, Candidates, find_candidates
-from instaseg.regions.thresholds import ValueCounts, count_values
+from instaseg.regions.thresholds import count_values, sum_counts
 
 VALUES, CANDIDATES, COMPONENTS = "values", "candidates", "components"
 """Names of the steps in the store; those of sites are appended."""
@@ -81,12 +80,10 @@ class PointJob:
 
 
 @dataclass(frozen=True)
-class PointTask:
+class PointTask(BlockTask[PointJob]):
     """One block and site of a step, for any process."""
 
-    job: PointJob
     site: str
-    number: int
     threshold: float = 0.0
 
     def __str__(self) -> str:
@@ -153,10 +150,8 @@ def _for_all(
     threshold: float = 0.0,
 ) -> None:
     """Run a step for the blocks that have no result of it."""
-    numbers = [n for n in range(len(job.blocks)) if not job.store.has(step, n)]
-    if numbers:
-        tasks = [PointTask(job, site, number, threshold) for number in numbers]
-        run(function, tasks, f"{step.partition('_')[0]} of {site}")
+    tasks = (PointTask(job, number, site, threshold) for number in range(len(job.blocks)))
+    run_missing(run, function, tasks, step, f"{step.partition('_')[0]} of {site}")
 
 
 def _threshold(job: PointJob, run: Run, site: str) -> float:
@@ -166,16 +161,14 @@ def _threshold(job: PointJob, run: Run, site: str) -> float:
     step = f"{VALUES}_{site}"
     _for_all(job, run, count_block, step, site)
     parts = [job.store.read(step, number) for number in range(len(job.blocks))]
-    counts = reduce(add, (ValueCounts(part["values"], part["counts"]) for part in parts))
-    return found_threshold(job.how, site, counts)
+    return found_threshold(job.how, site, sum_counts(parts))
 
 
 def count_block(task: PointTask) -> None:
     """Store how often each probability occurs in a block."""
     job = task.job
     counts = count_values(job.source.probability(task.site, job.blocks.boxes[task.number]))
-    arrays = {"values": counts.values, "counts": counts.counts}
-    job.store.write(f"{VALUES}_{task.site}", task.number, arrays)
+    job.store.write(f"{VALUES}_{task.site}", task.number, counts.arrays())
 
 
 def find_block_candidates(task: PointTask) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,6 @@ class SynapsesMethod:
     result: Result = "points"
     class_map = None
     coding = None
-    decoded: Head | None = None
     overlapping = False
     labels_may_overlap = False
 
@@ -175,11 +174,6 @@ class SynapsesMethod:
         return total, parts
 
     @property
-    def decodes_in(self) -> Literal["stage", "label"] | None:
-        """None: there are no codes."""
-        return None
-
-    @property
     def labelled_heads(self) -> tuple[Head, ...]:
         """All heads."""
         return self.heads
@@ -213,16 +207,6 @@ class SynapsesMethod:
         if self.settings.masks:
             return find_clefts(job, run, settings.min_voxels)
         return find_points(job, run)
-
-    def decode(
-        self,
-        prediction: Mapping[str, NDArray[Any]],
-        parameters: Sequence[PointSettings],
-        decode: Decode,
-    ) -> dict[str, NDArray[Any]]:
-        """Return nothing: there are no codes."""
-        del prediction, parameters, decode
-        return {}
 
     def block_shape(self, shape: Sequence[int]) -> Coordinate | None:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""

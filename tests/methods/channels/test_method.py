@@ -43,7 +43,7 @@ def test_heads_are_channels_in_the_order_asked_for():
     assert [head.channels for head in one.heads] == [1, 1, 2]
     assert one.heads[0].key == "volumes/pred_contour"
     assert one.labelled_heads == one.heads
-    assert (one.result, one.overlapping, one.decodes_in) == ("instances", False, None)
+    assert (one.result, one.overlapping, one.coding) == ("instances", False, None)
 
 
 def test_network_has_the_heads():

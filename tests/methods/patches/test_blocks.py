@@ -14,7 +14,7 @@ from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.scheduler import Pool, Workers
 from instaseg.blockwise.store import open_store
 from instaseg.methods.patches import assemble, blocks, patch_targets
-from instaseg.methods.patches.block_steps import BlockJob
+from instaseg.methods.patches.block_steps import PatchJob
 from instaseg.methods.patches.config import LabelSettings
 from instaseg.methods.patches.offsets import drop_flat_axis, lift, window
 
@@ -61,7 +61,7 @@ def label_in_blocks(folder, world, patch_shape, chosen, block_shape, margin=None
     )
     shape = (1,) * (3 - ndim) + tuple(block_shape)
     margin = (0,) * (3 - ndim) + tuple(margin or (0,) * ndim)
-    job = BlockJob(
+    job = PatchJob(
         source=source,
         settings=chosen,
         window=window(drop_flat_axis(patch_shape, ndim)),

@@ -154,10 +154,10 @@ def test_heads_of_codes_and_counts():
         ("numinst", 4, "softmax", "volumes/pred_numinst"),
     ]
     assert found.overlapping
-    assert (found.decoded.name, found.decoded.channels) == ("affs", 15)
-    assert found.decoded.patch_shape == (5, 3)
+    assert (found.coding.decoded.name, found.coding.decoded.channels) == ("affs", 15)
+    assert found.coding.decoded.patch_shape == (5, 3)
     plain = method((5, 3))
-    assert (plain.decoded, plain.coding, plain.overlapping) == (None, None, False)
+    assert (plain.coding, plain.overlapping) == (None, False)
 
 
 def test_network_of_codes_decodes_at_sites():

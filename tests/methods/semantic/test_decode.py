@@ -8,10 +8,15 @@ from instaseg.blockwise.store import open_store
 from instaseg.blockwise.work import BlockWork
 from instaseg.inference.quantise import quantise
 from instaseg.io.arrays import write_array
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.semantic.config import LabelSettings
 from instaseg.methods.semantic.decode import CLASSES, COUNTS, classes_of, label_blocks
 
 KEY = "volumes/pred_classes"
+
+
+def heads_in(folder):
+    return StoredHeads(folder / "p.zarr", {"classes": KEY})
 
 
 def at_once(function, tasks, step):
@@ -63,7 +68,7 @@ def test_blocks_give_the_classes_of_the_whole(tmp_path_factory, data):
     write_array(folder / "p.zarr", KEY, stored)
     wanted = LabelSettings(threshold=threshold)
     work = BlockWork(block, open_store(folder / "p.blocks", "x"), at_once)
-    found = label_blocks(folder / "p.zarr", KEY, wanted, work)
+    found = label_blocks(heads_in(folder), wanted, work)
     classes = np.full(found.shape, 99, np.uint8)
     for place, values in found.parts():
         classes[place] = values
@@ -81,9 +86,9 @@ def test_finished_blocks_are_not_made_again(tmp_path):
 
     store = open_store(tmp_path / "p.blocks", "x")
     work = BlockWork((4, 8), store, counting)
-    label_blocks(tmp_path / "p.zarr", KEY, LabelSettings(threshold="otsu"), work)
+    label_blocks(heads_in(tmp_path), LabelSettings(threshold="otsu"), work)
     assert done == [("counts", 0), ("counts", 1), ("classes", 0), ("classes", 1)]
     store.path(CLASSES, 1).unlink()
     done.clear()
-    label_blocks(tmp_path / "p.zarr", KEY, LabelSettings(threshold="otsu"), work)
+    label_blocks(heads_in(tmp_path), LabelSettings(threshold="otsu"), work)
     assert done == [("classes", 1)]
