@@ -25,9 +25,10 @@ from instaseg.methods.deep_watershed.targets import make_targets, paint  # noqa:
 from instaseg.metrics import score_instances  # noqa: E402
 
 EDGES = DeepWatershedSettings().edges
-# The published levels begin at the depths 1, 1.41, 2, 2.24 ... 10, 20, 40, 80 of the pixels' grid.
+# The published levels begin at these depths of the pixels' grid: 1, 1.41, 2, 2.24, 2.83, 3.16,
+# 3.61, 4.24, 4.47, 5, 5.66, 5.83, 10, 20, 40, 80; the edges lie just below.
 PUBLISHED = (
-    *(0.5, 1.2, 1.7, 2.1, 2.5, 2.9, 3.1, 3.4, 3.8, 4.06, 4.18, 4.36),
+    *(0.5, 1.2, 1.7, 2.1, 2.5, 3.08, 3.4, 4.18, 4.36, 4.7, 5.5, 5.75),
     *(9.95, 19.97, 39.98, 79.99),
 )
 ALL = {"neighbours": "all", "grow": "dilate"}

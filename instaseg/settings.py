@@ -3,7 +3,8 @@
 Each component keeps its tables in its ``config.py``; :mod:`instaseg.config.schema` composes them.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -14,6 +15,14 @@ class Table(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
+
+    NOT_PREDICTED: ClassVar[Mapping[str, Any]] = {}
+    """Keys of a method's table that change nothing in what a trained network predicts, because they
+    are for training or for what comes after prediction; as pydantic's ``exclude`` names them."""
+
+    OF_TYPE: ClassVar[Mapping[str, str]] = {}
+    """Keys of a table ``[vote_instances]`` whose values validation may choose for each type of
+    images, and the keys those values go to; such a table has a method ``for_type``."""
 
 
 def _drop_flat_axis(value: object) -> object:

@@ -9,7 +9,7 @@ import pytest
 from instaseg.blockwise.store import open_store
 from instaseg.io.arrays import delete_array, has_array, open_array, write_array
 from instaseg.io.samples import read_whole
-from instaseg.methods.patches.method import PatchesMethod
+from instaseg.methods.patches.codes import PatchCoding
 from instaseg.stages import decode as decode_stage
 
 SETUP = """
@@ -172,7 +172,7 @@ def test_codes_decoded_in_label_give_the_same(run, workspace, monkeypatch, exper
     monkeypatch.chdir(workspace)
     whole = label(run, experiment, "--do", "status")
     in_label = ("--set", 'method.code.decode="label"')
-    found = label(run, experiment, "--do", "predict", "decode", "label", *in_label)
+    found = label(run, experiment, "--do", "decode", "label", *in_label)
     for one, other in zip(whole, found, strict=True):
         np.testing.assert_array_equal(one, other)
     blocks = ("--overwrite", "--set", "general.block_shape=[30, 37]")
@@ -188,7 +188,7 @@ def test_a_killed_decode_goes_on_with_the_missing_chunks(run, workspace, monkeyp
     before = read_whole(open_array(prediction, "volumes/pred_affs"))
     delete_array(prediction, "volumes/pred_affs")
     decoded = []
-    whole = PatchesMethod.decode
+    whole = PatchCoding.decode
 
     def counted(self, *arguments):
         if len(decoded) == 2:
@@ -199,7 +199,7 @@ def test_a_killed_decode_goes_on_with_the_missing_chunks(run, workspace, monkeyp
     # an image of 96 x 96 in chunks of 24 x 24
     monkeypatch.setattr(decode_stage, "chunk_shape", lambda channels, _: (channels, 24, 24))
     with monkeypatch.context() as patched:
-        patched.setattr(PatchesMethod, "decode", counted)
+        patched.setattr(PatchCoding, "decode", counted)
         assert run("-id", experiment, "--do", "decode").code == 130
     assert not has_array(prediction, "volumes/pred_affs")
     done = run("-id", experiment, "--do", "decode")

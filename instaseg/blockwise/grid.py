@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -61,6 +61,10 @@ class BlockGrid:
     def __len__(self) -> int:
         return math.prod(self._counts)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what other processes need: no boxes, of which there may be many."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def read_box(self, number: int) -> Box:
         """Return a block and one voxel beyond its upper faces, within the volume."""
         box = self.boxes[number]
@@ -79,8 +83,17 @@ class BlockGrid:
         )
 
     def touching(self, box: Box) -> list[int]:
-        """Return the numbers of the blocks that share voxels with `box`."""
-        return [n for n, one in enumerate(self.boxes) if all(one.intersect(box).shape)]
+        """Return the numbers of the blocks that share voxels with `box`, ascending."""
+        shared = box.intersect(whole(self.shape))
+        if not all(shared.shape):
+            return []
+        # those at the rim take the margin
+        sides, last = np.array(self.block_shape), np.array(self._counts) - 1
+        faces = np.array([shared.begin, shared.end]) - np.array(self.image.begin)
+        first, final = np.clip((faces - [[0], [1]]) // sides, 0, last).tolist()
+        ranges = [range(f, t + 1) for f, t in zip(first, final, strict=True)]
+        numbers = np.ravel_multi_index(np.ix_(*ranges), self._counts)
+        return [int(number) for number in numbers.ravel()]
 
     def describe(self, number: int) -> str:
         """Return a block's number and voxels, for messages."""

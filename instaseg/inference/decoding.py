@@ -70,17 +70,24 @@ def decode_codes(
     -------
     (K, n) ndarray of float32
         Probabilities, voxels of a patch in raster order.
+
+    Notes
+    -----
+    Every batch is of full size, filled up with zeros: how a library computes a batch, and so the
+    last bit of its results, may depend on the size, but blocks must not differ from the whole.
     """
     decoder.eval()
-    number = codes.shape[1]
+    units, number = codes.shape
     patches: NDArray[np.float32] | None = None
+    batch = np.zeros((batch_size, units), np.float32)
     with torch.inference_mode():
         for begin in range(0, max(number, 1), batch_size):
             part = dequantise(np.ascontiguousarray(codes[:, begin : begin + batch_size].T))
-            decoded = decoder(torch.from_numpy(part).to(device)).float().sigmoid().cpu().numpy()
+            batch[: len(part)] = part
+            decoded = decoder(torch.from_numpy(batch).to(device)).float().sigmoid().cpu().numpy()
             if patches is None:
                 patches = np.empty((decoded.shape[1], number), dtype=np.float32)
-            patches[:, begin : begin + len(part)] = decoded.T
+            patches[:, begin : begin + len(part)] = decoded[: len(part)].T
     assert patches is not None
     return patches
 

@@ -73,8 +73,9 @@ class ModelSettings(Table):
     """Voxels the network sees of each training crop; must fit the levels (the message names the
     nearest shapes that do)."""
     test_input_shape: Shape = (412, 412)
-    """Largest tile in voxels the network sees in prediction; changes memory and speed, not the
-    result."""
+    """Largest tile in voxels the network sees in prediction, its halo included; changes memory and
+    speed, not the result (but near the seams of tiles for `network = "stages"` of
+    `deep_watershed`, whose Direction Net sees farther than the halo)."""
 
     @field_validator("downsample_factors")
     @classmethod

@@ -16,7 +16,7 @@ from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.run.experiment import Experiment
 from instaseg.run.folds import dealt
-from instaseg.run.sweep import ParameterSet, parameter_set
+from instaseg.run.sweep import LABELLING, ParameterSet, parameter_set
 from instaseg.settings import Table
 from instaseg.training.ranks import ALONE, Ranks
 
@@ -129,5 +129,12 @@ class Context:
         }
 
     def parameters(self, values: Mapping[str, Any]) -> ParameterSet:
-        """Return a parameter set: the configuration, `values`, then the command line's values."""
-        return parameter_set(self.swept_tables, {**values, **self.options.fixed})
+        """Return a parameter set: the configuration, `values`, then the command line's values.
+
+        A value of the command line is for images of all types.
+        """
+        fixed = self.options.fixed
+        of_type = self.config.vote_instances.OF_TYPE.items()
+        replaced = {f"{LABELLING}.{own}" for key, own in of_type if f"{LABELLING}.{key}" in fixed}
+        kept = {name: value for name, value in values.items() if name not in replaced}
+        return parameter_set(self.swept_tables, {**kept, **fixed})

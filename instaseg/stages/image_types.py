@@ -36,7 +36,7 @@ def rows_with_types(context: Context, jobs: Sequence[Job], metric: str) -> list[
         the best set for all images; the score is that of all images, each with its type's value.
         Rows that are not better than that set are left out.
     """
-    keys: Mapping[str, str] = getattr(type(context.config.vote_instances), "OF_TYPE", {})
+    keys = context.config.vote_instances.OF_TYPE
     kinds = sorted({job.sample.kind for job in jobs if job.sample.kind is not None})
     rows = []
     for key, of_type in keys.items():

@@ -383,7 +383,7 @@ def check_network(stages: Sequence[Stage], context: Context) -> None:
     model = context.config.model
     if names & {"mknet", "train", "train_autoencoder"}:
         check_input_shape(model.train_input_shape, model, "model.train_input_shape")
-    if "train" in names:
+    if names & {"train", "train_autoencoder", "sample_pictures"}:
         check_augmentation(
             context.config.training.augmentation,
             context.config.data,

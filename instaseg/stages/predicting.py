@@ -38,9 +38,11 @@ def _size_settings(context: Context) -> tuple[Any, ...]:
 def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) -> str:
     """Return the fingerprint of the prediction a sample should have.
 
-    Batch size and tile shape are left out: they do not change the result.
+    Batch size, tile shape, and what a method needs in training or afterwards only are left out:
+    they do not change the result.
     """
     config = context.config
+    method = config.method.model_dump(mode="json", exclude=dict(config.method.NOT_PREDICTED))
     prediction = config.prediction.model_dump(mode="json", exclude={"batch_size"})
     normalization = config.data.normalization
     weights = digest(context, checkpoint)
@@ -48,7 +50,7 @@ def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) ->
         "predict",
         weights,
         architecture(context),
-        config.method,
+        method,
         prediction,
         normalization,
         sample.identity(),

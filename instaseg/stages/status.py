@@ -7,6 +7,7 @@ from pathlib import Path
 
 from instaseg.errors import InstasegError
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.decoding import is_decoded
 from instaseg.stages.evaluate import is_evaluated
 from instaseg.stages.label import instances_fingerprint
 from instaseg.stages.labelling import stored_fingerprint
@@ -66,9 +67,14 @@ def _checks(
     """Return, by stage, whether the sample of a number is done."""
     samples = dataset.samples
     paths = [instances_path(context, dataset, sample, selection) for sample in samples]
-    kind = RESULTS[context.method.result]
+    kind, coding = RESULTS[context.method.result], context.method.coding
+
+    def decoded(i: int) -> bool:
+        return is_decoded(context, dataset, samples[i], selection)
+
     return [
         ("predict", lambda i: is_predicted(context, dataset, samples[i], selection.checkpoint)),
+        *([("decode", decoded)] if coding is not None and coding.decodes_in == "stage" else []),
         (
             "label",
             lambda i: (

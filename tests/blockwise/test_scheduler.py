@@ -108,6 +108,17 @@ def test_local_cluster_gives_the_same_in_other_processes():
     assert dict(os.environ) == before, "a cluster sets OMP_NUM_THREADS=1, which must not stay"
 
 
+def test_a_running_scheduler_is_used_and_left_running():
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        workers = Workers(scheduler=cluster.scheduler_address)
+        check_scheduler(workers)
+        for _ in range(2):
+            (worker,) = set(run_tasks(process, range(3), workers=workers, description="t"))
+            assert worker != os.getpid()
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(scheduler, "SECONDS_TO_CONNECT", 1)
     with pytest.raises(ConfigError, match=r"--scheduler tcp://127.0.0.1:1: no dask scheduler"):

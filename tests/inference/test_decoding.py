@@ -68,6 +68,20 @@ def test_batches_of_codes(batch_size, dtype):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_a_code_means_the_same_whatever_is_decoded_with_it(batch_size):
+    """Bit for bit: blocks decode other codes together than the whole does."""
+    torch.manual_seed(0)
+    decoder = spec().build().coding.decoder()
+    rng = np.random.default_rng(0)
+    stored = rng.random((12, 150)).astype(np.float16)
+    whole = decode_codes(decoder, stored, batch_size=batch_size, device=CPU)
+    for size in (1, 2, 61, 149):
+        some = rng.permutation(150)[:size]
+        found = decode_codes(decoder, stored[:, some], batch_size=batch_size, device=CPU)
+        np.testing.assert_array_equal(found, whole[:, some])
+
+
 def test_no_codes():
     decoder = spec().build().coding.decoder()
     found = decode_codes(decoder, np.zeros((12, 0), np.float16), batch_size=4, device=CPU)

@@ -7,7 +7,10 @@ import pytest
 
 from instaseg.methods.deep_watershed.config import LabelSettings
 from instaseg.methods.patches.config import LabelSettings as PatchLabels
+from instaseg.metrics.config import EvaluationSettings
+from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.stages import image_types
+from instaseg.stages.context import Context, Options
 from instaseg.stages.labelling import for_type
 
 METRIC = "confusion_matrix.avS"
@@ -102,3 +105,16 @@ def test_methods_that_know_no_types_label_all_images_alike(context):
     assert for_type(PatchLabels(), "cort") == PatchLabels()
     typed = LabelSettings(cut_of_type=("cort 2",))
     assert for_type(typed, "cort").cut == 2.0
+
+
+def test_a_cut_of_the_command_line_is_for_all_types():
+    config = SimpleNamespace(
+        vote_instances=LabelSettings(),
+        postprocessing=PostprocessingSettings(),
+        evaluation=EvaluationSettings(),
+    )
+    validated = {"vote_instances.cut": 1.0, "vote_instances.cut_of_type": ["astro 3"]}
+    free = Context(config, None, None, Options(), None)
+    assert free.parameters(validated).labelling.for_type("astro").cut == 3.0
+    fixed = Context(config, None, None, Options(fixed={"vote_instances.cut": 2.0}), None)
+    assert fixed.parameters(validated).labelling.for_type("astro").cut == 2.0

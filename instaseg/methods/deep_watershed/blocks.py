@@ -127,7 +127,7 @@ def label_blocks(source: EvidenceSource, settings: LabelSettings, work: BlockWor
     Raises
     ------
     ConfigError
-        For settings that need whole instances, or images of several types.
+        For settings that need whole instances.
     """
     check_parameters(settings)
     job = CutJob(source, settings, BlockGrid(source.shape, tuple(work.block_shape)), work.store)

@@ -29,8 +29,9 @@ class DeepWatershedSettings(Table):
         default=(0.5, 1.2, 1.7, 2.5, 3.5, 4.5, 6.5, 9.5, 13.5, 19.5), min_length=1
     )
     """Ascending depths between the levels, in units of the smallest side of a voxel. Their squares
-    must not be whole numbers: those are the depths that voxels have, and an edge at one of them
-    would put voxels on either side by rounding. Labels are read this far around a crop."""
+    must not be whole numbers: those are the depths that voxels with equal sides have, and an edge
+    at one of them would put voxels on either side by rounding. Labels are read this far around a
+    crop, and a little farther."""
 
     depth: Literal["ordinal", "classes"] = "ordinal"
     """What is predicted of the level: a probability for each edge that the depth exceeds it, or,
@@ -78,7 +79,7 @@ class DeepWatershedSettings(Table):
     """Weight of the depth's loss."""
 
     rim_weight: float = Field(default=3.0, gt=0)
-    """How much more the depth counts at the rim of instances (less than 2 voxels deep) and in the
+    """How much more the depth counts at the rim of instances (their first two levels) and in the
     background within 2 voxels of them; used by `losses = "balanced"`."""
 
     @field_validator("wall_width")
@@ -108,6 +109,16 @@ class DeepWatershedSettings(Table):
                 'background must be "ignored" where network = "stages" and gate = "hard": nothing'
                 ' is seen outside of the gate; got "label"; set gate = "soft"'
             )
+        if self.losses == "published" and self.depth == "ordinal":
+            raise ValueError(
+                'depth must be "classes" where losses = "published", which are those of classes;'
+                ' got "ordinal"'
+            )
+        if self.losses == "published" and self.background == "label":
+            raise ValueError(
+                'background must be "ignored" where losses = "published", which do not count it;'
+                ' got "label"'
+            )
         return self
 
 
@@ -115,7 +126,6 @@ class LabelSettings(Table):
     """``[vote_instances]``: how predicted depths become instances."""
 
     OF_TYPE: ClassVar[Mapping[str, str]] = {"cut": "cut_of_type"}
-    """Keys whose values validation chooses for each type of images, and where they go."""
 
     cut: float = Field(default=1.0, ge=0)
     """Depth above which voxels separate into instances, in units of the smallest side of a voxel

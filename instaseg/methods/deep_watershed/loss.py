@@ -178,7 +178,7 @@ def rim_weight(levels: Tensor, classes: Tensor, rim: float) -> Tensor:
     levels, classes : Tensor
         ``(B, ZYX)`` integers.
     rim : float
-        For the two first levels of instances, walls, and background at most 2 voxels away.
+        For the first two levels of instances, walls, and background at most 2 voxels away.
     """
     inside = classes > 0
     near = _LARGEST[levels.ndim - 1](inside[:, None].float(), 5, stride=1, padding=2)[:, 0] > 0

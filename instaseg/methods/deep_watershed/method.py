@@ -102,7 +102,7 @@ class DeepWatershedMethod:
         self._data = data
         self._spacing = data.voxel_size or (1.0,) * data.ndim
         wall = (settings.wall_width or 1) // 2
-        reach = math.ceil(settings.edges[-1]) + wall + DIRECTION_REACH
+        reach = math.ceil(_farthest(settings)) + wall + DIRECTION_REACH
         self.context = tuple(
             max(wall + 1, math.ceil(reach * min(self._spacing) / side)) for side in self._spacing
         )
@@ -219,7 +219,7 @@ class DeepWatershedMethod:
             if published:
                 return loss.published_direction_loss(output, target, areas, weight)
             return loss.direction_loss(output, target, weight)
-        if published and settings.depth == "classes":
+        if published:
             return loss.published_depth_loss(output, levels, areas, weight)
         weight = weight * loss.rim_weight(levels, classes, settings.rim_weight)
         if settings.depth == "classes":
@@ -310,11 +310,27 @@ class DeepWatershedMethod:
     ) -> dict[str, float]:
         """Return how well foreground, directions and depth agree with the truth."""
         del decode
-        layers = truth if truth.ndim == self._data.ndim + 1 else truth[None]
         made = make_targets(
-            layers, self._spacing, edges=self.settings.edges, wall_width=self.settings.wall_width
+            _layers(truth, self._data.ndim),
+            self._spacing,
+            edges=self.settings.edges,
+            wall_width=self.settings.wall_width,
         )
         return quality(self.evidence(prediction), made, self.settings.edges, mask)
+
+
+def _farthest(settings: DeepWatershedSettings) -> float:
+    """Return the largest depth that is told from larger ones, in sides of a voxel."""
+    background = settings.background_reach if settings.background == "label" else 0.0
+    return max(settings.edges[-1], background)
+
+
+def _layers(truth: NDArray[Any], ndim: int) -> NDArray[Any]:
+    """Return labels ``(L, [z,] y, x)`` whose ids differ, of labels or of instance channels."""
+    if truth.ndim == ndim:
+        return truth[np.newaxis]
+    ids = np.arange(1, len(truth) + 1, dtype=np.int32).reshape(-1, *(1,) * ndim)
+    return np.where(truth != 0, ids, 0)
 
 
 def _evidence(prediction: Mapping[str, NDArray[Any]], settings: DeepWatershedSettings) -> Evidence:

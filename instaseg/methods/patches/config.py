@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,6 +29,19 @@ def _checked_patch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 class PatchesSettings(Table):
     """``[method]``: what the network of the method ``patches`` predicts."""
+
+    NOT_PREDICTED: ClassVar[Mapping[str, Any]] = {
+        "fg_weight": True,
+        "patch_weight": True,
+        "mask_bg_weight": True,
+        "code": {
+            "patches_per_crop": True,
+            "batch_size": True,
+            "decode": True,
+            "autoencoder_chkpt": True,
+            "decoder_training": True,
+        },
+    }
 
     name: Literal["patches"] = "patches"
     """Name of the method."""

@@ -15,6 +15,11 @@ from instaseg.methods.deep_watershed.config import DeepWatershedSettings, LabelS
             {"network": "stages", "background": "label"},
             'background must be "ignored" where network = "stages" and gate = "hard"',
         ),
+        ({"losses": "published"}, 'depth must be "classes" where losses = "published"'),
+        (
+            {"losses": "published", "depth": "classes", "background": "label"},
+            'background must be "ignored" where losses = "published"',
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, message):

@@ -208,6 +208,8 @@ def test_predictions_as_stored_give_instances(make_method, cells):
             assert first.max() == len(np.unique(truth)) - 1
             assert not second.any()
             scores = method.prediction_quality(prediction, truth[0], None)
+            channels = (truth[0] == np.unique(truth)[1:].reshape(-1, *(1,) * (truth.ndim - 1))) * 1
+            assert method.prediction_quality(prediction, channels, None) == scores
             assert set(scores) == set(method.quality_names)
             assert scores["foreground.IoU"] == pytest.approx(1)
             assert scores["directions.cosine"] == pytest.approx(1, abs=1e-3)
@@ -227,6 +229,12 @@ def test_quality_of_an_image_without_cells(make_method):
 def test_shared_network_gives_unit_vectors(make_method):
     outputs = make_method().build_network()(torch.rand(1, 1, 32, 32))
     assert torch.allclose(outputs["directions"].norm(dim=1), torch.ones(1, 32, 32), atol=1e-4)
+
+
+def test_labels_are_read_as_far_as_directions_of_the_background(make_method):
+    near = make_method(edges=(0.5, 2.5), background_reach=10.0)
+    far = make_method(edges=(0.5, 2.5), background_reach=10.0, background="label")
+    assert [b - a for a, b in zip(near.context, far.context, strict=True)] == [7, 7]
 
 
 def test_stages_want_same_padding(make_method):
