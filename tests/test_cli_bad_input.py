@@ -500,6 +500,10 @@ def test_channels_that_do_not_go_together(refused, work, settings, expected):
         (["model.test_input_shape=[33,32]"], "test_input_shape must fit the levels of the network"),
         (['postprocessing.remove_where=["volume < 5"]'], "volume"),
         (
+            ['prediction.symmetries="flips_and_rotations"', "data.voxel_size=[1,2]"],
+            "symmetries: expected 'flips' or 'none' because data.voxel_size = [1.0, 2.0] differs",
+        ),
+        (
             ['validation.params_product=["seed_contour"]', "validation.seed_contour=[0.2,1.2]"],
             "seed_contour: must be a value of contour, from 0 to 1; got 1.2",
         ),

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from instaseg.data.classes import ClassMap
 from instaseg.data.config import AugmentationSettings, NormalizationSettings, SamplingSettings
-from instaseg.data.crops import CropImage, open_crop_image
+from instaseg.data.crops import Beyond, CropImage, open_crop_image
 from instaseg.data.normalization import Statistics, for_sample
 from instaseg.errors import DataError
 from instaseg.geometry import Box
@@ -104,6 +104,8 @@ class CropSource:
     class_map : ClassMap, optional
         What labels mean where they are classes; then ``labels`` of a batch are classes, -1 where
         there is none.
+    beyond : {"mirrored", "unknown"}
+        What labels of instances are beyond the image.
     """
 
     samples: tuple[Sample, ...]
@@ -113,6 +115,7 @@ class CropSource:
     statistics: Statistics
     targets: Targets | None = None
     class_map: ClassMap | None = None
+    beyond: Beyond = "mirrored"
 
 
 def training_batches(
@@ -325,6 +328,7 @@ def open_images(source: CropSource) -> list[CropImage]:
             sample,
             for_sample(sample, source.normalization, source.statistics),
             source.class_map,
+            beyond=source.beyond,
         )
         for sample in source.samples
     ]

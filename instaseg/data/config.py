@@ -307,8 +307,8 @@ class SimpleSettings(Table):
     """Axes that are mirrored in half of the crops, by number (0 is the first spatial axis), or
     `all`; `[]` for none."""
     transpose: Axes = "all"
-    """Axes that are swapped at random, or `all`; choose axes of the same resolution, in 3-D mostly
-    `[1, 2]`; `[]` for none."""
+    """Axes that are swapped at random, or `all` along which voxels have the same size; `[]` for
+    none."""
 
 
 class IntensitySettings(Table):

@@ -30,6 +30,12 @@ from instaseg.geometry import Box, reflected_indices, whole
 from instaseg.io.arrays import Reader, slabs
 from instaseg.io.samples import Sample
 
+Beyond = Literal["mirrored", "unknown"]
+"""How labels of instances go on beyond the image."""
+
+BEYOND = -1
+"""Label beyond the image where nothing is known there."""
+
 TRIES = 20
 _MOST_LISTED = 2**22
 _MOST_OF_SLAB = 2**18
@@ -106,6 +112,28 @@ def separate_mirrored(
     return np.where(new[components], ids[components], labels)
 
 
+def known_box(labels: NDArray[np.integer]) -> Box:
+    """Return the smallest box with all voxels of a crop ``(l, [z,] y, x)`` that are not `BEYOND`.
+
+    Examples
+    --------
+    >>> known_box(np.array([[[-1, 0, 3, -1]]]))
+    Box(begin=(0, 1), end=(1, 3))
+    """
+    known = labels[0] != BEYOND
+    if known.all():
+        return whole(known.shape)
+    places = [np.flatnonzero(known.any(axis=_others(known.ndim, a))) for a in range(known.ndim)]
+    return Box(
+        tuple(int(p[0]) if len(p) else 0 for p in places),
+        tuple(int(p[-1]) + 1 if len(p) else 0 for p in places),
+    )
+
+
+def _others(ndim: int, axis: int) -> tuple[int, ...]:
+    return tuple(a for a in range(ndim) if a != axis)
+
+
 def _everything(array: Reader | NDArray[Any]) -> tuple[slice, ...]:
     """Return the index of all of an array."""
     return tuple(slice(0, n) for n in array.shape)
@@ -128,6 +156,8 @@ class CropImage:
         Layers of a crop; those the sample lacks are empty.
     ids : {"instances", "classes"}
         What labels are: of classes there is one layer, in which voxels without a class are -1.
+    beyond : {"mirrored", "unknown"}
+        Labels of instances beyond the image: mirrored as the image is, or `BEYOND`.
     """
 
     raw: Reader | NDArray[Any]
@@ -137,6 +167,7 @@ class CropImage:
     resolution: tuple[float, ...]
     num_layers: int = 1
     ids: Literal["instances", "classes"] = "instances"
+    beyond: Beyond = "mirrored"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -173,22 +204,30 @@ class CropImage:
 
         Ids of instances are only good within it; classes are the same in every box.
         """
-        labels = read_box(self.labels, box)
         if self.ids == "classes":
-            return labels.astype(np.int32)
+            return read_box(self.labels, box).astype(np.int32)
+        inside = box.intersect(whole(self.shape))
+        if inside == box or not all(inside.shape):
+            return self._layers(box)
+        part = inside.shift(tuple(-b for b in box.begin))
+        if self.beyond == "unknown":
+            layers = np.full((self.num_layers, *box.shape), BEYOND, np.int32)
+            layers[(slice(None), *part.slices)] = self._layers(inside)
+            return layers
+        layers = self._layers(box)
+        for layer in layers[: self.labels.shape[0]]:
+            layer[:] = separate_mirrored(layer, part, above=int(layers.max()))
+        return layers
+
+    def _layers(self, box: Box) -> NDArray[np.int32]:
+        """Return the layers in a box, mirrored beyond the image."""
+        labels = read_box(self.labels, box)
         if labels.dtype.itemsize > 4:
             labels = fastremap.renumber(labels)[0]
         if len(labels) == self.num_layers:
-            layers = labels.astype(np.int32)
-        else:
-            layers = np.zeros((self.num_layers, *box.shape), dtype=np.int32)
-            layers[: len(labels)] = labels
-        inside = box.intersect(whole(self.shape))
-        if inside == box or not all(inside.shape):
-            return layers
-        inside = inside.shift(tuple(-b for b in box.begin))
-        for layer in layers[: len(labels)]:
-            layer[:] = separate_mirrored(layer, inside, above=int(layers.max()))
+            return labels.astype(np.int32)
+        layers = np.zeros((self.num_layers, *box.shape), dtype=np.int32)
+        layers[: len(labels)] = labels
         return layers
 
     def crop_mask(self, box: Box) -> NDArray[np.uint8]:
@@ -242,7 +281,11 @@ def _open_point_image(sample: Sample, statistics: Statistics) -> PointImage:
 
 
 def open_crop_image(
-    sample: Sample, statistics: Statistics, class_map: ClassMap | None = None
+    sample: Sample,
+    statistics: Statistics,
+    class_map: ClassMap | None = None,
+    *,
+    beyond: Beyond = "mirrored",
 ) -> CropImage:
     """Return a sample ready for cropping from disk; instance channels are read once, to pack them.
 
@@ -254,6 +297,8 @@ def open_crop_image(
         What the image is normalised with.
     class_map : ClassMap, optional
         What labels mean where they are classes.
+    beyond : {"mirrored", "unknown"}
+        What labels of instances are beyond the image.
 
     Raises
     ------
@@ -277,6 +322,7 @@ def open_crop_image(
         resolution=sample.resolution,
         num_layers=labels.shape[0],
         ids="instances" if class_map is None else "classes",
+        beyond=beyond,
     )
 
 

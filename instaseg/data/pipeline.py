@@ -192,7 +192,8 @@ def _augmentation_nodes(
     ndim = len(resolution)
     if settings.elastic.probability > 0 or settings.misalignment.probability > 0:
         yield _Deform(settings.elastic, settings.misalignment, resolution)
-    mirror, transpose = _axes(settings.simple.mirror, ndim), _axes(settings.simple.transpose, ndim)
+    mirror, swapped = _axes(settings.simple.mirror, ndim), settings.simple.transpose
+    transpose = _alike(resolution) if swapped == "all" else _axes(swapped, ndim)
     if mirror or len(transpose) > 1:
         yield gp.SimpleAugment(mirror_only=mirror, transpose_only=transpose)
     if settings.overlay.probability > 0:
@@ -245,6 +246,12 @@ def _values(settings: AugmentationSettings) -> list[tuple[float, Change]]:
 def _axes(axes: Axes, ndim: int) -> list[int]:
     """Return axis numbers; those a sample does not have are left out."""
     return [axis for axis in range(ndim) if axes == "all" or axis in axes]
+
+
+def _alike(resolution: Sequence[float]) -> list[int]:
+    """Return the axes along which voxels have the same size, the largest such group."""
+    groups = [[a for a, one in enumerate(resolution) if one == size] for size in resolution]
+    return max(groups, key=len)
 
 
 def _box(roi: gp.Roi) -> Box:

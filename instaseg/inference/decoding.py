@@ -18,6 +18,10 @@ from instaseg.methods.build import MethodSpec
 from instaseg.models.decoder import decoder_weights
 from instaseg.training.checkpoints import check_architecture, load_weights, read_checkpoint
 
+_ROWS = 64
+"""Codes of a batch come in multiples of it, so that none is computed as the rest of a vector: those
+of odd batches differ in the last bit by their place (seen with 3, not from 16 on)."""
+
 _loaded: dict[tuple[Path, int, int, str], nn.Module] = {}
 
 
@@ -62,7 +66,7 @@ def decode_codes(
     codes : (units, n) ndarray
         As they are stored: float16, or uint8 for ``255 p``.
     batch_size : int
-        Codes decoded at a time; more need more memory.
+        Codes decoded at a time, rounded up to a multiple of `_ROWS`; more need more memory.
     device : torch.device
         Where the decoder is.
 
@@ -73,12 +77,14 @@ def decode_codes(
 
     Notes
     -----
-    Every batch is of full size, filled up with zeros: how a library computes a batch, and so the
-    last bit of its results, may depend on the size, but blocks must not differ from the whole.
+    Every batch has the same size, a multiple of `_ROWS`, filled up with zeros: how a library
+    computes a batch, and so the last bit of a result, may depend on its size and on the place in
+    it, but blocks must not differ from the whole.
     """
     decoder.eval()
     units, number = codes.shape
     patches: NDArray[np.float32] | None = None
+    batch_size = -(-batch_size // _ROWS) * _ROWS
     batch = np.zeros((batch_size, units), np.float32)
     with torch.inference_mode():
         for begin in range(0, max(number, 1), batch_size):

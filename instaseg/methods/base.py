@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from instaseg.blockwise.work import BlockLabels, BlockWork
     from instaseg.data.classes import ClassMap
+    from instaseg.data.crops import Beyond
     from instaseg.models.config import CodeSettings
 
 Activation = Literal["sigmoid", "softmax", "none"]
@@ -131,6 +132,10 @@ class Method(Protocol):
     margin: tuple[int, ...]
     """Voxels the prediction reaches beyond the image on each side (mirrored), so that instances at
     the border are whole."""
+
+    labels_beyond: Beyond
+    """How labels go on beyond the image, where a crop's context leaves it: mirrored like the image,
+    for patches that reach there; or -1, for targets that are made of what the image shows."""
 
     overlapping: bool
     """Whether instances may overlap."""

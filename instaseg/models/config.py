@@ -205,7 +205,8 @@ class CodeSettings(Table):
     patches_per_crop: int = Field(default=1024, ge=1)
     """Voxels of each training crop whose codes are decoded and compared with the true patch."""
     batch_size: int = Field(default=1024, ge=1)
-    """Codes decoded at a time in prediction; memory and speed, not the result."""
+    """Codes decoded at a time in prediction, rounded up to a multiple of 64; memory and speed, not
+    the result."""
     decode: Literal["auto", "stage", "label"] = "auto"
     """Write decoded patches in the stage `decode`, or decode in `label` block by block, so that
     patches are never on disk; `auto` writes them for images and does not for volumes."""

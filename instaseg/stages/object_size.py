@@ -81,7 +81,7 @@ def _first_pass(
     predict_sample(
         predictor, part, normalize=statistics.apply, writers=prediction, margin=method.margin
     )
-    (instances,) = method.label(
+    (instances,) = context.method_spec.at(sample.resolution).build().label(
         prediction,
         [context.config.vote_instances],
         decode=checkpoint_decoder(context, checkpoint),

@@ -74,6 +74,7 @@ ARTIFACTS: dict[str, Artifact] = {
 
 
 VALIDATING = frozenset({"validate", "validate_checkpoints", "cross_validate"})
+_WRONG = "things are wrong:"
 PREDICTING = VALIDATING | {"predict"}
 BY_ONE_CHECKPOINT = frozenset(
     {"validate", "predict", "label", "postprocess", "evaluate", "visualize", "export", "compare"}
@@ -88,6 +89,7 @@ def check(stages: Sequence[Stage], context: Context) -> None:
     InstasegError
         If anything is wrong; lists all of it.
     """
+    _ = context.method  # everything else asks it: if it cannot be built, that is the fault
     faults: list[InstasegError] = []
     checks = (
         *(check_history, check_sweep, check_repair, check_postprocessing),
@@ -98,9 +100,10 @@ def check(stages: Sequence[Stage], context: Context) -> None:
             part(stages, context)
         except InstasegError as error:
             faults.append(error)
-    messages = list(dict.fromkeys(map(str, faults)))  # several checks may meet the same fault
-    if len(messages) == 1:
+    if len(faults) == 1:
         raise faults[0]
+    # several checks may meet the same fault
+    messages = list(dict.fromkeys(text for fault in faults for text in _single(str(fault))))
     if messages:
         raise ConfigError(_together(messages))
 
@@ -109,7 +112,13 @@ def _together(faults: Sequence[str]) -> str:
     """Return one message for several faults."""
     if len(faults) == 1:
         return faults[0]
-    return "\n- ".join([f"{len(faults)} things are wrong:", *faults])
+    return "\n- ".join([f"{len(faults)} {_WRONG}", *faults])
+
+
+def _single(message: str) -> list[str]:
+    """Return the faults that :func:`_together` made one message of."""
+    first, *faults = message.split("\n- ")
+    return faults if first.endswith(_WRONG) else [message]
 
 
 def check_history(stages: Sequence[Stage], context: Context) -> None:
@@ -444,6 +453,13 @@ def _overlaps(method: Method) -> Literal["may_overlap", "separate", "none"]:
 def _check_symmetries(context: Context) -> None:
     """Check that every head can be predicted in the turned positions that are asked for."""
     config = context.config
+    plane = (config.data.voxel_size or (1.0, 1.0))[-2:]
+    if config.prediction.symmetries == "flips_and_rotations" and plane[0] != plane[1]:
+        raise ConfigError(
+            "[prediction] symmetries: expected 'flips' or 'none' because data.voxel_size ="
+            f" {list(config.data.voxel_size or ())} differs along y and x, found"
+            " 'flips_and_rotations'"
+        )
     for symmetry in symmetries(config.prediction.symmetries, config.data.ndim):
         for head in context.method.heads:
             head.turn(np.zeros((head.channels, *(1,) * config.data.ndim)), symmetry)
@@ -451,6 +467,7 @@ def _check_symmetries(context: Context) -> None:
 
 def _least_shape(context: Context) -> tuple[int, ...]:
     """Return the smallest image that holds what the method looks at around a voxel."""
-    if context.method_spec.truth == "points":  # sites beyond the image are just not there
+    points = context.method_spec.truth == "points"
+    if points or context.method.labels_beyond == "unknown":  # what lies there is just not there
         return (1,) * context.config.data.ndim
     return tuple(2 * reach + 1 for reach in context.method.context)

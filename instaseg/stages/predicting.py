@@ -54,6 +54,7 @@ def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) ->
         prediction,
         normalization,
         sample.identity(),
+        sample.resolution,
         *_size_settings(context),
     )
 

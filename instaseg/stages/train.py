@@ -112,6 +112,7 @@ def crop_source(context: Context, dataset: Dataset) -> CropSource:
         statistics=_statistics(context, dataset),
         targets=method.targets,
         class_map=method.class_map,
+        beyond=method.labels_beyond,
     )
 
 

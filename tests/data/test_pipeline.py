@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,17 @@ def test_mirror_and_transpose_take_all_symmetries():
     pipeline = CropPipeline([image_of(labels)], boxes, RANDOM, only)
     seen = {tuple(pipeline.draw(seed).labels.ravel().tolist()) for seed in range(40)}
     assert seen == {(1, 2, 3, 4), (2, 1, 4, 3)}
+
+
+def test_only_axes_with_voxels_of_the_same_size_are_swapped_unless_others_are_named():
+    labels = np.arange(1, 5, dtype=np.uint16).reshape(2, 2)
+    boxes = {name: Box((0, 0), (2, 2)) for name in ("raw", "labels", "mask")}
+    oblong = replace(image_of(labels), resolution=(2.0, 1.0))
+    for transpose, count in (("all", 1), ((0, 1), 2)):
+        simple = SimpleSettings(mirror=(), transpose=transpose)
+        pipeline = CropPipeline([oblong], boxes, RANDOM, OFF.model_copy(update={"simple": simple}))
+        seen = {pipeline.draw(seed).labels.tobytes() for seed in range(40)}
+        assert len(seen) == count
 
 
 def test_intensity_stays_within_its_ranges(world):

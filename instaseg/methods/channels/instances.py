@@ -24,15 +24,15 @@ class Instances:
         0 is background; ids may be any.
     spacing : sequence of float
         Size of a voxel along each axis, in physical units.
-    context : sequence of int, optional
-        Voxels around the part that targets are made for; what is slow leaves out the rest.
+    inner : tuple of slice, optional
+        The part that targets are made for, all by default; what is slow leaves out the rest.
     """
 
     def __init__(
         self,
         labels: NDArray[np.integer],
         spacing: Sequence[float],
-        context: Sequence[int] | None = None,
+        inner: tuple[slice, ...] | None = None,
     ) -> None:
         renumbered, names = fastremap.renumber(labels, preserve_zero=True, in_place=False)
         self.labels: NDArray[np.int32] = np.ascontiguousarray(renumbered, dtype=np.int32)
@@ -40,8 +40,7 @@ class Instances:
         self.count = len(names) - (0 in names)
         """Number of instances."""
         self.spacing = tuple(float(one) for one in spacing)
-        around = context or (0,) * self.labels.ndim
-        self.inner = tuple(slice(c, n - c) for c, n in zip(around, self.labels.shape, strict=True))
+        self.inner = inner or tuple(slice(0, n) for n in self.labels.shape)
         """The part that targets are made for."""
 
     @property

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError
-from instaseg.geometry import Coordinate
+from instaseg.geometry import Coordinate, whole
 from instaseg.methods.base import Coding, Decode, Device, Head, Result
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.heads import head_of
@@ -22,6 +22,8 @@ from instaseg.settings import Table
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from instaseg.data.crops import Beyond
 
 
 class ChannelsMethod:
@@ -44,6 +46,7 @@ class ChannelsMethod:
 
     result: Result = "instances"
     class_map = None
+    labels_beyond: Beyond = "unknown"
     overlapping = False
     labels_may_overlap = False
     coding: Coding | None = None
@@ -84,26 +87,33 @@ class ChannelsMethod:
     def targets(self, labels: NDArray[Any], spacing: Sequence[float]) -> dict[str, NDArray[Any]]:
         """Return the targets of a crop, by channel: bytes of 0 and 1, or float32.
 
-        With them are the border weights, if there are any.
+        With them are the border weights, if there are any. Where a crop leaves the image, targets
+        are 0.
         """
+        from instaseg.data.crops import known_box
         from instaseg.methods.channels.instances import Instances
         from instaseg.methods.channels.loss import BORDER_WEIGHT
         from instaseg.methods.channels.targets import target
         from instaseg.methods.channels.targets_distances import border_weight
 
-        instances = Instances(labels[0], spacing, self.context)
+        core = whole(labels.shape[1:]).grow([-c for c in self.context])
+        known = known_box(labels)
+        inside = core.intersect(known)
+        shown = np.maximum(labels[0][known.slices], 0)  # deformed crops have curved borders
+        inner = inside.shift([-b for b in known.begin]).slices
+        instances = Instances(shown, spacing, inner)
         found: dict[str, NDArray[Any]] = {
             one.name: target(one, instances, self.settings) for one in self.channels
         }
         if self.settings.border_weight.strength > 0:
             found[BORDER_WEIGHT] = border_weight(instances, self.settings.border_weight)[None]
-        return {
-            name: np.ascontiguousarray(
-                values[:, *instances.inner],
-                dtype=np.uint8 if values.dtype == bool else np.float32,
-            )
-            for name, values in found.items()
-        }
+        place = (slice(None), *inside.shift([-b for b in core.begin]).slices)
+        targets = {}
+        for name, values in found.items():
+            dtype = np.uint8 if values.dtype == bool else np.float32
+            targets[name] = np.zeros((len(values), *core.shape), dtype)
+            targets[name][place] = values[:, *inner]
+        return targets
 
     def sites(self, batch: Mapping[str, Tensor], seed: int) -> None:
         """Return None: heads are small and are evaluated everywhere."""
@@ -122,10 +132,11 @@ class ChannelsMethod:
             total_loss,
             value_weights,
         )
-        from instaseg.methods.patches.loss import instance_count, known_weight
+        from instaseg.methods.patches.loss import inside_image, instance_count, known_weight
 
         count = instance_count(batch["labels"], self.context)
         known = known_weight(count, batch["mask"], self.settings.mask_bg_weight)
+        known = known * inside_image(batch["labels"], self.context)
         parts: dict[str, Tensor] = {}
         for channel in self.channels:
             target = batch[channel.name]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError
-from instaseg.geometry import Box, Coordinate, Symmetry
+from instaseg.geometry import Box, Coordinate, Symmetry, whole
 from instaseg.inference.quantise import dequantise
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
@@ -31,6 +31,8 @@ from instaseg.models.config import ModelSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from instaseg.data.crops import Beyond
 
 MOST_VOXELS = 2**27
 """Voxels of a prediction that is labelled as a whole; larger ones in blocks."""
@@ -90,6 +92,7 @@ class DeepWatershedMethod:
 
     result: Result = "instances"
     class_map = None
+    labels_beyond: Beyond = "unknown"
     overlapping = False
     labels_may_overlap = True  # the smaller instance is on top
     coding = None
@@ -158,26 +161,34 @@ class DeepWatershedMethod:
         dict of ndarray
             ``classes`` and ``levels`` uint8, ``areas`` float32, all ``(1, [z,] y, x)``, and
             ``directions`` float32 ``(ndim, [z,] y, x)``. Areas are those in the crop with its
-            context.
+            context; all are 0 where the crop leaves the image.
         """
+        from instaseg.data.crops import known_box
+
         settings = self.settings
+        core = whole(labels.shape[1:]).grow([-c for c in self.context])
+        known = known_box(labels)
         made = make_targets(
-            labels,
+            np.maximum(labels[(slice(None), *known.slices)], 0),
             spacing,
             edges=settings.edges,
             wall_width=settings.wall_width,
             background_reach=settings.background_reach if settings.background == "label" else None,
         )
-        inner = (
-            slice(None),
-            *(slice(c, n - c) for c, n in zip(self.context, labels.shape[1:], strict=True)),
-        )
-        return {
-            "classes": made.classes[None][inner],
-            "directions": np.ascontiguousarray(made.directions[inner]),
-            "levels": made.levels[None][inner],
-            "areas": made.areas[None][inner],
+        inside = core.intersect(known)
+        inner = (slice(None), *inside.shift([-b for b in known.begin]).slices)
+        place = (slice(None), *inside.shift([-b for b in core.begin]).slices)
+        found: dict[str, NDArray[Any]] = {
+            "classes": made.classes[None],
+            "directions": made.directions,
+            "levels": made.levels[None],
+            "areas": made.areas[None],
         }
+        targets = {}
+        for name, values in found.items():
+            targets[name] = np.zeros((len(values), *core.shape), values.dtype)
+            targets[name][place] = values[inner]
+        return targets
 
     def sites(self, batch: Mapping[str, Tensor], seed: int) -> None:
         """Return None: all heads are small, and evaluated everywhere."""
@@ -206,10 +217,12 @@ class DeepWatershedMethod:
     def _head_loss(self, name: str, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one head."""
         from instaseg.methods.deep_watershed import loss
+        from instaseg.methods.patches.loss import inside_image
 
         settings = self.settings
         classes, levels, areas = (batch[key][:, 0] for key in ("classes", "levels", "areas"))
-        weight = (batch["mask"].bool() | (classes > 0)).float()
+        known = (batch["mask"].bool() | (classes > 0)) & inside_image(batch["labels"], self.context)
+        weight = known.float()
         published = settings.losses == "published"
         if name == "foreground":
             function = loss.published_foreground_loss if published else loss.foreground_loss

@@ -25,6 +25,11 @@ def instance_count(labels: Tensor, context: Sequence[int]) -> Tensor:
     return (inner_labels(labels, context) > 0).sum(dim=1)
 
 
+def inside_image(labels: Tensor, context: Sequence[int]) -> Tensor:
+    """Return where labels ``(B, ZYX)`` inside the context are known, as they are in the image."""
+    return (inner_labels(labels, context) >= 0).all(dim=1)
+
+
 def known_weight(count: Tensor, mask: Tensor, mask_bg_weight: float) -> Tensor:
     """Return how much each voxel counts: 1, or less for background that may not be one.
 

@@ -33,6 +33,8 @@ from instaseg.models.config import CodeSettings, ModelSettings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from instaseg.data.crops import Beyond
+
 MOST_VALUES = 2**30
 """Patch voxels of a prediction that is labelled as a whole; larger ones in blocks."""
 
@@ -93,6 +95,7 @@ class PatchesMethod:
     """
 
     result: Result = "instances"
+    labels_beyond: Beyond = "mirrored"
     class_map = None
 
     def __init__(

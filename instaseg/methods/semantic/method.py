@@ -23,6 +23,8 @@ from instaseg.models.config import ModelSettings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from instaseg.data.crops import Beyond
+
 MOST_VALUES = 2**28
 """Probabilities of a prediction that is labelled as a whole; larger ones in blocks."""
 
@@ -41,6 +43,7 @@ class SemanticMethod:
     """
 
     result: Result = "classes"
+    labels_beyond: Beyond = "mirrored"
     overlapping = False
     labels_may_overlap = False
     coding = None

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from instaseg.blockwise.work import Run, Store
+    from instaseg.data.crops import Beyond
 
 MOST_VOXELS = 2**27
 """Voxels of a prediction that is decoded as a whole; larger ones in blocks."""
@@ -76,6 +77,7 @@ class SynapsesMethod:
     result: Result = "points"
     class_map = None
     coding = None
+    labels_beyond: Beyond = "mirrored"
     overlapping = False
     labels_may_overlap = False
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from instaseg.data.config import DataSettings
+from instaseg.data.crops import BEYOND, CropImage
 from instaseg.errors import ConfigError
+from instaseg.geometry import Box, whole
 from instaseg.methods.build import MethodSpec
 from instaseg.methods.channels import channels_from_labels
 from instaseg.methods.channels.config import CHANNEL_NAMES, ChannelsSettings, LabelSettings
@@ -160,3 +162,40 @@ def test_a_ridge_by_the_whole_image_cannot_be_learnt():
     with pytest.raises(ConfigError, match='set scale = "instance"'):
         method(["Dv2"], letters="biapy_before_3.0")
     method(["Dv2"], letters="biapy_before_3.0", ridge={"scale": "instance"})
+
+
+@pytest.mark.parametrize("name", [name for name in CHANNEL_NAMES if not name.endswith("_z")])
+@pytest.mark.parametrize("begin", [(0, 0), (50, 0), (-6, 3)])
+def test_the_target_of_a_crop_at_the_border_is_the_crop_of_the_target(name, begin, many_labels):
+    """Nothing is known beyond the image; not even that an instance goes on as in a mirror."""
+    tables = {"neighbour_distance": {"scale": "physical", "cap": 12.0}}
+    one = method((name,), context=[28], **tables)
+    image = CropImage(
+        raw=np.zeros((1, *many_labels.shape), np.float32),
+        labels=many_labels[None],
+        mask=None,
+        statistics=None,
+        resolution=(1, 1),
+        beyond="unknown",
+    )
+    core = Box(begin, tuple(b + 16 for b in begin))
+    labels = image.crop_labels(core.grow(one.context))
+    whole_image = channels_from_labels(many_labels, [name], settings=tables)
+    inside = core.intersect(whole(many_labels.shape))
+    place = (slice(None), *inside.shift([-b for b in core.begin]).slices)
+    found = one.targets(labels, (1, 1))[name]
+    assert found.shape[1:] == core.shape
+    np.testing.assert_allclose(found[place], whole_image[(slice(None), *inside.slices)], atol=1e-5)
+    found[place] = 0
+    assert not found.any()
+
+
+def test_what_lies_beyond_the_image_is_not_learnt_from(many_labels):
+    one = method(("foreground",))
+    labels = many_labels[:16, :16].copy()
+    labels[:, 8:] = BEYOND
+    there = batch(one, labels)
+    logits = torch.zeros(1, 1, 16, 16, requires_grad=True)
+    one.loss({"foreground": logits}, there)[0].backward()
+    assert logits.grad[..., :8].abs().min() > 0
+    assert not logits.grad[..., 8:].any()

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from instaseg.data.crops import CropImage
 from instaseg.errors import ConfigError
-from instaseg.geometry import identity, plane_rotations_and_flips
+from instaseg.geometry import Box, identity, plane_rotations_and_flips
 from instaseg.inference.config import PredictionSettings
 from instaseg.inference.predict import Predictor, predict_sample
 from instaseg.methods import METHODS, load
@@ -242,3 +243,24 @@ def test_stages_want_same_padding(make_method):
         ConfigError, match=r'padding: expected "same" where method.network = "stages"'
     ):
         make_method(levels=1, padding="valid", network="stages")
+
+
+def test_a_crop_at_the_border_sees_nothing_beyond_it(make_method):
+    """Not a cell's mirror image, which would carve a wall into it."""
+    method = make_method(wall_width=5, edges=(0.5, 2.5, 6.5))
+    labels = np.zeros((40, 40), np.int32)
+    labels[1:9, 5:15], labels[10:20, 5:15] = 1, 2
+    image = CropImage(
+        raw=np.zeros((1, 40, 40), np.float32),
+        labels=labels[None],
+        mask=None,
+        statistics=None,
+        resolution=(1, 1),
+        beyond="unknown",
+    )
+    core = Box((0, 0), (32, 32))
+    found = method.targets(image.crop_labels(core.grow(method.context)), (1, 1))
+    whole_image = make_targets(labels[None], (1, 1), edges=(0.5, 2.5, 6.5), wall_width=5)
+    np.testing.assert_array_equal(found["classes"][0], whole_image.classes[:32, :32])
+    np.testing.assert_array_equal(found["levels"][0], whole_image.levels[:32, :32])
+    np.testing.assert_allclose(found["directions"], whole_image.directions[:, :32, :32], atol=1e-6)
