@@ -10,19 +10,26 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import yaml
 
 from instaseg.config.import_biapy_tables import SECTIONS
 from instaseg.config.load import load_config
+from instaseg.config.schema import Config
 from instaseg.errors import ConfigError
+from instaseg.inference.augmentation import symmetries
 from instaseg.io.text import to_toml
+from instaseg.methods.base import Head
+from instaseg.methods.build import MethodSpec
 from instaseg.methods.channels.legacy import Generation
 
+Symmetries = Literal["none", "flips", "flips_and_rotations"]
 GENERATIONS: tuple[Generation, ...] = get_args(Generation)
 _VERSION = re.compile(r"^#\s*BiaPy version:\s*(\d+)\.(\d+)", re.MULTILINE)
 
@@ -108,9 +115,11 @@ def import_biapy(file: Path, *, letters: Generation | None = None) -> Imported:
         ) from error
     for key in source.unread():
         source.remark(key, _answer(key))
-    toml = to_toml(tables)
-    _check(file, toml)
-    return Imported(toml, tuple(source.remarks))
+    config = _load(file, tables)
+    best = _possible_symmetries(source, config, _heads(file, config))
+    if best != config.prediction.symmetries:
+        tables["prediction"]["symmetries"] = best
+    return Imported(to_toml(tables), tuple(source.remarks))
 
 
 def _read(file: Path) -> str:
@@ -241,17 +250,47 @@ def _answers() -> dict[str, str]:
     return answers
 
 
-def _check(file: Path, toml: str) -> None:
-    """Check that the result is a configuration: what the file means may not fit together."""
-    import tempfile
-
+def _load(file: Path, tables: Mapping[str, Any]) -> Config:
+    """Return the result as a configuration: what the file means may not fit together."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "imported.toml"
-        path.write_text(toml, encoding="utf-8")
+        path.write_text(to_toml(tables), encoding="utf-8")
         try:
-            load_config([path])
+            return load_config([path])
         except ConfigError as error:
             reason = str(error).replace(f"{path} ", "").replace("\n- ", " ")
-            raise ConfigError(
-                f"{file}: what it asks for cannot be meant here: {reason.strip()}"
-            ) from error
+            raise ConfigError(_not_here(file, reason)) from error
+
+
+def _heads(file: Path, config: Config) -> Sequence[Head]:
+    """Return what the network predicts; a method refuses what no table says is wrong."""
+    try:
+        return MethodSpec(config.method, config.model, config.data).build().heads
+    except ConfigError as error:
+        raise ConfigError(_not_here(file, str(error))) from error
+
+
+def _not_here(file: Path, reason: str) -> str:
+    return f"{file}: what it asks for cannot be meant here: {reason.strip()}"
+
+
+def _can_turn(heads: Sequence[Head], asked: Symmetries, ndim: int) -> str | None:
+    """Return why predictions of turned images cannot be turned back; None where they can."""
+    try:
+        for symmetry in symmetries(asked, ndim):
+            for head in heads:
+                head.turn(np.zeros((head.channels, *(1,) * ndim)), symmetry)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _possible_symmetries(source: Source, config: Config, heads: Sequence[Head]) -> Symmetries:
+    """Return the most turned positions, of those asked for, that all heads can be predicted in."""
+    ndim, wanted = config.data.ndim, config.prediction.symmetries
+    refused = _can_turn(heads, wanted, ndim)
+    if refused is None:
+        return wanted
+    best: Symmetries = "flips" if _can_turn(heads, "flips", ndim) is None else "none"
+    source.remark("TEST.AUGMENTATION", f'symmetries = "{best}": {refused}')
+    return best

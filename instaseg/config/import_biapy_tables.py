@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from instaseg.config.import_biapy_augmentation import Tables, augmentation
-from instaseg.config.import_biapy_postprocessing import growth, repair
-from instaseg.data.config import DataSettings
+from instaseg.config.import_biapy_channels import channels
+from instaseg.config.import_biapy_decoding import voxel_size
+from instaseg.config.import_biapy_postprocessing import repair
 from instaseg.errors import ConfigError
 from instaseg.io.pairing import FOLDER_PAIRS
-from instaseg.methods.channels.config import CHANNEL_NAMES, ChannelsSettings, LabelSettings
-from instaseg.methods.channels.legacy import translate
-from instaseg.methods.channels.presets import disagreements
 from instaseg.models import shapes
 from instaseg.models.config import ModelSettings
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 Rule = Callable[["Source"], Tables]
 
 _SEG = "PROBLEM.INSTANCE_SEG."
-_AREAS = ("foreground", "interior", "background")
 
 
 def problem(source: Source) -> Tables:
@@ -49,7 +47,7 @@ def problem(source: Source) -> Tables:
             ' here write [method] name = "synapses" with blob_radius and partner_distance in'
             " physical units, and data.voxel_size, see docs/methods/synapses.md"
         )
-    return _channels(source, data)
+    return channels(source, data)
 
 
 def _semantic(source: Source) -> Tables:
@@ -105,145 +103,6 @@ def _class_weights(source: Source, classes: int) -> dict[str, list[float]]:
     return {}
 
 
-def _channels(source: Source, data: Tables) -> Tables:
-    words = source.take(f"{_SEG}DATA_CHANNELS", "DATA.CHANNELS", default=["F", "C"])
-    words = [words] if isinstance(words, str) else [str(word) for word in words]
-    _refuse_torn(words)
-    try:
-        meaning = translate(words, CHANNEL_NAMES, source.letters)
-    except ValueError as error:
-        raise ConfigError(f"{_SEG}DATA_CHANNELS: {error}") from error
-    source.remark(
-        f"{_SEG}DATA_CHANNELS",
-        f"{', '.join(words)} as in {_VERSIONS[source.letters]}: {', '.join(meaning.names)}"
-        f"{_changed(words, source)}",
-    )
-    method: dict[str, Any] = {"name": "channels", "channels": list(meaning.names)}
-    tables: Tables = {**data, "method": method}
-    tables |= {f"method.{name}": dict(keys) for name, keys in meaning.settings.items()}
-    weights = source.take(f"{_SEG}DATA_CHANNEL_WEIGHTS")
-    if weights is not None and len(weights) == len(meaning.names):
-        method["weights"] = [float(weight) for weight in weights]
-    losses = source.take(f"{_SEG}DATA_CHANNELS_LOSSES")
-    if losses and len(losses) == len(meaning.names):
-        known = {"bce": "bce", "ce": "bce", "l1": "l1", "mae": "l1", "mse": "mse"}
-        method["losses"] = [known.get(str(loss).lower(), "default") for loss in losses]
-    if source.take("LOSS.CLASS_REBALANCE", default=False) not in (False, "none", "None"):
-        method["class_balance"] = "batch"
-    if "flow" in meaning.names and not {*_AREAS, "signed_distance"} & {*meaning.names}:
-        # There the mask of a flow is the distance, which then has to be learnt everywhere.
-        tables.setdefault("method.distance", {})["learnt"] = "everywhere"
-    tables["vote_instances"] = _decoding(source, tables)
-    if source.take(f"{_SEG}WATERSHED_BY_2D_SLICES", f"{_SEG}WATERSHED.BY_2D_SLICES", default=False):
-        source.remark(
-            f"{_SEG}WATERSHED_BY_2D_SLICES",
-            "volumes are flooded as a whole; give sections as images of their own (data.ndim = 2)",
-        )
-    return tables | growth(source, meaning.names)
-
-
-_VERSIONS = {
-    "biapy_before_3.0": "BiaPy before 3.0",
-    "biapy_3.0_to_3.5": "BiaPy 3.0 to 3.5",
-    "biapy_from_3.6": "BiaPy from 3.6",
-}
-
-
-def _refuse_torn(words: Sequence[str]) -> None:
-    """Refuse what BiaPy's own converter makes of texts with ``Dv2``."""
-    if "v" in words and "2" in words:
-        raise ConfigError(
-            f"{_SEG}DATA_CHANNELS: expected letters of channels, found {', '.join(words)}, which is"
-            " what BiaPy's converter makes of a text with Dv2; write the text again, such as BCDv2,"
-            " and give --letters biapy_before_3.0 (the only versions whose Dv2 can be learnt)"
-        )
-
-
-def _changed(words: Sequence[str], source: Source) -> str:
-    """Return which letters mean something else in other versions, in words."""
-    text, later = "".join(words), source.letters == "biapy_from_3.6"
-    notes = []
-    if "B" in text:
-        notes.append(
-            "B is the background here, until 3.5 it was the inside of instances"
-            if later
-            else "B leaves contours out where there are some, F of later versions does not"
-        )
-    if "Dv2" in text and source.letters == "biapy_3.0_to_3.5":
-        notes.append("Dv2 could not be learnt in these versions; here it is as documented")
-    elif "D" in text:
-        notes.append(
-            "D was the distance inside until 2.x, inverted from 3.0, and signed from 3.6; name"
-            " other versions with --letters"
-        )
-    return "".join(f"; {note}" for note in notes)
-
-
-_THRESHOLDS = {
-    "seed_foreground": (f"{_SEG}DATA_MW_TH_BINARY_MASK", "DATA.MW_TH1"),
-    "seed_contour": (f"{_SEG}DATA_MW_TH_CONTOUR", "DATA.MW_TH2"),
-    "mask_foreground": (f"{_SEG}DATA_MW_TH_FOREGROUND", "DATA.MW_TH3"),
-    "seed_distance": (f"{_SEG}DATA_MW_TH_DISTANCE", "DATA.MW_TH4"),
-    "mask_distance": (f"{_SEG}DATA_MW_TH_DIST_FOREGROUND", "DATA.MW_TH5"),
-    "seed_centre": (f"{_SEG}DATA_MW_TH_POINTS", f"{_SEG}TH_POINTS"),
-}
-"""Our thresholds, and what they are called there."""
-
-
-def _decoding(source: Source, method: Tables) -> dict[str, Any]:
-    """Translate the thresholds of the watershed, those that are used with these channels."""
-    how = source.take(f"{_SEG}DATA_MW_TH_TYPE", f"{_SEG}WATERSHED.TH_TYPE")
-    found: dict[str, Any] = {}
-    for key, theirs in _THRESHOLDS.items():
-        value = source.take(*theirs)
-        if how == "auto" and key != "mask_distance":
-            found[key] = "otsu"
-        elif how != "auto" and value is not None:
-            found[key] = float(value)
-    if how == "auto":
-        source.remark(
-            f"{_SEG}DATA_MW_TH_TYPE",
-            'thresholds are "otsu", found for each whole image; values that validate_checkpoints'
-            " compares ([validation] params_product) are mostly better",
-        )
-    for key in _unused(found, method):
-        name = next((name for name in _THRESHOLDS[key] if source.has(name)), None)
-        if name is not None:
-            source.remark(name, "is not used with these channels; left out")
-        del found[key]
-    return {**found, **_sizes(source)}
-
-
-def _unused(thresholds: Mapping[str, Any], tables: Tables) -> list[str]:
-    """Return the thresholds that nothing is compared with."""
-    inner = {name.removeprefix("method."): keys for name, keys in tables.items() if "." in name}
-    method = ChannelsSettings.model_validate({**tables["method"], **inner})
-    labelling = LabelSettings.model_validate(thresholds)
-    data_table = DataSettings(ndim=tables["data"]["ndim"])
-    wrong = disagreements({"method": method, "vote_instances": labelling, "data": data_table})
-    return [key for (table, key, *_), _ in wrong if table == "vote_instances" and key in thresholds]
-
-
-def _sizes(source: Source) -> dict[str, Any]:
-    """Translate the least sizes of seeds and instances."""
-    least = source.take(f"{_SEG}DATA_REMOVE_SMALL_OBJ")
-    before = source.take(f"{_SEG}DATA_REMOVE_SMALL_OBJ_BEFORE", default=least)
-    after = source.take(f"{_SEG}DATA_REMOVE_SMALL_OBJ_AFTER", default=least)
-    found: dict[str, Any] = {}
-    if source.take(f"{_SEG}DATA_REMOVE_BEFORE_MW", default=False) and before:
-        found["min_seed"] = float(before)
-    if source.take(f"{_SEG}DATA_REMOVE_AFTER_MW", default=False) and after:
-        found["min_object"] = float(after)
-    if found:
-        source.remark(
-            f"{_SEG}DATA_REMOVE_SMALL_OBJ",
-            "in physical units; voxels where there is no voxel size",
-        )
-    if source.take(f"{_SEG}DATA_CHECK_MW", default=False):
-        found["check_files"] = "write"
-    return found
-
-
 def data(source: Source) -> Tables:
     """Translate ``DATA``: folders, channels, voxel size, validation, normalisation."""
     keys: dict[str, Any] = {}
@@ -251,14 +110,14 @@ def data(source: Source) -> Tables:
         images = source.take(f"DATA.{role}.PATH")
         labels = source.take(f"DATA.{role}.GT_PATH", f"DATA.{role}.MASK_PATH")
         if images is not None:
-            keys[f"{role.lower()}_data"] = _folder(source, role, str(images), labels)
+            found = _folder(source, role, str(images), labels)
+            keys[f"{role.lower()}_data"] = _absolute(source, role, found)
     patch = source.values.get("DATA.PATCH_SIZE")
     if isinstance(patch, list):
         keys["num_channels"] = int(patch[-1])
-    spacing = source.take("DATA.TRAIN.RESOLUTION", "DATA.TEST.RESOLUTION")
-    source.take("DATA.VAL.RESOLUTION")
-    if isinstance(spacing, list) and any(side not in (1, -1) for side in spacing):
-        keys["voxel_size"] = [float(side) for side in spacing]
+    spacing = voxel_size(source)
+    if spacing:
+        keys["voxel_size"] = spacing
     tables: Tables = {"data": keys}
     split = _split(source, keys)
     if split:
@@ -289,6 +148,18 @@ def _folder(source: Source, role: str, images: str, labels: Any) -> str:
         "images and labels must lie in folders x and y beside each other: make links",
     )
     return str(first.parent)
+
+
+def _absolute(source: Source, role: str, folder: str) -> str:
+    """Return a folder as one that does not depend on where the result lies."""
+    found = os.path.abspath(folder)
+    if not os.path.isabs(folder):
+        source.remark(
+            f"DATA.{role}.PATH",
+            f"is relative to the folder that BiaPy is run in, taken to be {os.getcwd()}; absolute"
+            " here",
+        )
+    return found
 
 
 def sampling(source: Source) -> Tables:

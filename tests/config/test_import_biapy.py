@@ -377,6 +377,204 @@ MEASURE_PROPERTIES: {ENABLE: False, REMOVE_BY_PROPERTIES: {ENABLE: False, PROPS:
     assert "POST_PROCESSING" not in remarks
 
 
+def instances(channels, keys="", *, ndim="2D", rest=""):
+    """Return a YAML with channels, and keys of instance segmentation."""
+    patch = "(64, 64, 1)" if ndim == "2D" else "(32, 64, 64, 1)"
+    indented = "".join(f"        {line}\n" for line in keys.splitlines())
+    text = LATER.format(ndim=ndim, channels=channels, patch=patch)
+    return text.replace("DATA:\n", f"{indented}DATA:\n") + rest
+
+
+@pytest.mark.parametrize(
+    ("channels", "weights", "found", "remark"),
+    [
+        ("['F', 'Gv', 'Gh']", [1, 2, 2], (1, 2), ""),
+        ("['F', 'Gv', 'Gh']", [1, 2, 3], (), "one channel here, with one value; found [2.0, 3.0]"),
+        ("['F', 'C']", [1, 2, 0.5], (1, 2), "the last, 0.5, is of the class head"),
+        ("['F', 'C']", [1], (), "expected 2 values for F, C, found 1; left out"),
+        ("BCDv2", [1, 2, 3], (1, 2, 3), ""),
+    ],
+)
+def test_weights_are_of_channels(translated, channels, weights, found, remark):
+    config, remarks = translated(instances(channels, f"DATA_CHANNEL_WEIGHTS: {weights}"))
+    assert config.method.weights == found
+    assert remark in remarks
+    assert ("DATA_CHANNEL_WEIGHTS" in remarks) == bool(remark)
+
+
+def test_losses_are_of_channels(translated):
+    keys = "DATA_CHANNELS_LOSSES: [CE, mae, mae]\nCLASS_REBALANCE_WITHIN_CHANNELS: True"
+    config, _ = translated(instances("['F', 'Gv', 'Gh']", keys))
+    assert (config.method.losses, config.method.class_balance) == (("bce", "l1"), "batch")
+    keys = "DATA_CHANNELS_LOSSES: [bce, triplet]"
+    config, remarks = translated(instances("['F', 'C']", keys))
+    assert (config.method.losses, config.method.class_balance) == (("bce", "default"), "none")
+    assert "triplet is not available; the channel's own loss is taken" in remarks
+    assert "CLASS_REBALANCE_WITHIN_CHANNELS: not given: on from 3.7" in remarks
+
+
+def test_distances_keep_their_threshold_where_others_are_automatic(translated):
+    keys = "DATA_MW_TH_TYPE: auto\nDATA_MW_TH_DISTANCE: 2.5\nDATA_MW_TH_CONTOUR: 0.2"
+    config, remarks = translated(instances("BCD", keys))
+    found = config.vote_instances
+    assert (found.seed_distance, found.seed_foreground, found.seed_contour) == (2.5, "otsu", "otsu")
+    assert (found.mask_foreground, found.mask_distance) == ("otsu_half", None)
+    assert "are not used, and left out: PROBLEM.INSTANCE_SEG.DATA_MW_TH_CONTOUR" in remarks
+    scaled = instances("BCD", keys).replace(
+        "DATA:\n", "DATA:\n    TRAIN: {RESOLUTION: '(0.5, 0.5)'}\n"
+    )
+    config, remarks = translated(scaled)
+    assert config.vote_instances.seed_distance == 1.25
+    assert "2.5 voxels of 0.5 in the plane have become 1.25" in remarks
+
+
+def test_thresholds_are_automatic_where_the_file_does_not_say(translated):
+    config, remarks = translated(instances("BP", "DATA_MW_TH_BINARY_MASK: 0.4"))
+    found = config.vote_instances
+    assert (found.seed_centre, found.mask_foreground) == ("otsu", "otsu")  # not halved there
+    assert "DATA_MW_TH_TYPE: not given: auto; " in remarks
+    assert "3.0 knew no auto: add DATA_MW_TH_TYPE: manual" in remarks
+    found = translated(instances("C"))[0].vote_instances
+    assert (found.seed_contour, found.mask_contour) == ("otsu", "otsu_half")
+    found = translated(instances("['F', 'Db']"))[0].vote_instances
+    assert (found.seed_foreground, found.seed_distance) == ("otsu", "otsu")
+    assert found.mask_foreground == "otsu_half"
+    found = translated(instances("['Db', 'R']"))[0].vote_instances
+    assert found.seed_distance is None  # star shapes have no automatic threshold
+
+
+def test_ridges_by_the_image_become_ridges_by_instance(translated):
+    text = instances("BCDv2", "DATA_MW_TH_DISTANCE: 1.5")
+    config, remarks = translated(text, letters="biapy_before_3.0")
+    assert config.method.ridge.scale == "instance"
+    assert "scaled by the largest distances of the image, which crops do not show" in remarks
+    assert config.vote_instances.seed_distance is None
+    assert "DATA_MW_TH_DISTANCE: must be a value of ridge, from 0 to 1; got 1.5" in remarks
+
+
+@pytest.mark.parametrize(
+    ("channels", "ndim", "found", "remark"),
+    [
+        ("['F', 'C']", "2D", "flips_and_rotations", ""),
+        ("['F', 'V', 'H']", "2D", "flips", "offset_y of an image with swapped axes is another"),
+        ("['Db', 'R']", "3D", "none", "expected rays that turn into rays, found 96 in 3-D"),
+    ],
+)
+def test_symmetries_are_those_that_heads_can_be_turned_by(
+    translated, channels, ndim, found, remark
+):
+    text = instances(channels, ndim=ndim, rest="TEST: {AUGMENTATION: True}\n")
+    config, remarks = translated(text)
+    assert config.prediction.symmetries == found
+    assert ("TEST.AUGMENTATION" in remarks) == bool(remark)
+    assert remark in remarks
+
+
+@pytest.mark.parametrize(
+    ("channels", "keys", "mode", "remark"),
+    [
+        ("BC", "DATA_CONTOUR_MODE: inner", "inner", ""),
+        ("BC", "DATA_CONTOUR_MODE: dense", "dense_legacy", ""),
+        ("BCM", "DATA_CONTOUR_MODE: dense", "thick", "dense is not available with these channels"),
+        ("BP", "DATA_CONTOUR_MODE: outer", "thick", "DATA_CONTOUR_MODE: is not used with these"),
+        (
+            "['F', 'C']",
+            "DATA_CHANNELS_EXTRA_OPTS: [{C: {mode: dense}, F: {erosion: 1}}]",
+            "dense",
+            "DATA_CHANNELS_EXTRA_OPTS: F: erosion not translated",
+        ),
+    ],
+)
+def test_modes_of_contours(translated, channels, keys, mode, remark):
+    config, remarks = translated(instances(channels, keys))
+    assert config.method.contour.mode == mode
+    assert remark in remarks
+
+
+def test_distances_that_are_learnt_in_the_background_too(translated):
+    config, _ = translated(instances("BD", "DISTANCE_CHANNEL_MASK: False"))
+    assert config.method.distance.learnt == "everywhere"
+
+
+SURFACE = "    TOPOGRAPHIC_SURFACE_CHANNEL: C"
+
+
+def test_channels_of_seeds_and_mask(translated):
+    keys = """WATERSHED:
+    SEED_CHANNELS: [C, Dn]
+    SEED_CHANNELS_THRESH: [0.7, auto]
+    TOPOGRAPHIC_SURFACE_CHANNEL: Dn
+    GROWTH_MASK_CHANNELS: [F]
+    GROWTH_MASK_CHANNELS_THRESH: [0.3]"""
+    config, _ = translated(instances("['F', 'C', 'Dn']", keys))
+    found = config.vote_instances
+    # the first channel is turned around there: 1 - C > 0.7
+    assert (found.seed_contour, found.seed_distance, found.mask_foreground) == (0.3, "otsu", 0.3)
+    assert found.seed_channels == ("contour", "neighbour_distance")
+    assert (found.mask_channels, found.flooded_channels) == (None, None)  # as without them
+    assert found.seed_foreground is None
+    wrong = keys.replace("[0.7, auto]", "[0.7]")
+    assert (
+        "expected a value for each of SEED_CHANNELS (2), found 1"
+        in translated(instances("['F', 'C', 'Dn']", wrong))[1]
+    )
+    keys = """WATERSHED:
+    SEED_CHANNELS: [F, V, H]
+    SEED_CHANNELS_THRESH: [0.5, 0.5, 0.4]
+    GROWTH_MASK_CHANNELS: [F, C]"""
+    config, remarks = translated(instances("['F', 'V', 'H', 'C']", f"{keys}\n{SURFACE}"))
+    found = config.vote_instances
+    assert (found.seed_contour, found.mask_foreground, found.mask_contour) == (
+        0.4,
+        "otsu_half",
+        "otsu",
+    )
+    assert found.seed_channels == ("foreground", "offsets")
+    assert "C: below half of Otsu's threshold there, below Otsu's threshold here" in remarks
+    keys = "WATERSHED: {SEED_CHANNELS: [Db], GROWTH_MASK_CHANNELS: [Db]}"
+    config, remarks = translated(instances("['Db', 'R']", keys))
+    assert config.vote_instances.seed_channels is None
+    assert "SEED_CHANNELS: distance, rays are decoded without a watershed; left out" in remarks
+
+
+def test_steps_and_sizes_are_physical(translated):
+    keys = """SEED_MORPH_SEQUENCE: [dilate, erode]
+SEED_MORPH_RADIUS: [1, 2]
+ERODE_AND_DILATE_FOREGROUND: True
+FORE_EROSION_RADIUS: 3
+DATA_REMOVE_BEFORE_MW: True
+DATA_REMOVE_AFTER_MW: True
+DATA_REMOVE_SMALL_OBJ_AFTER: 50"""
+    text = instances("BC", keys, ndim="3D")
+    text = text.replace("DATA:\n", "DATA:\n    TRAIN: {RESOLUTION: '(4, 0.5, 0.5)'}\n")
+    config, remarks = translated(text)
+    found = config.vote_instances
+    assert config.data.voxel_size == (4, 0.5, 0.5)
+    assert (found.seed_steps, found.seed_radii) == (("dilate", "erode"), (0.5, 1))
+    # the key of the erosion is the radius of the dilation, which comes first
+    assert (found.mask_steps, found.mask_radii) == (("dilate", "erode"), (1.5, 2.5))
+    assert (found.min_seed, found.min_object) == (10, 50)  # a voxel has a volume of 1
+    assert "discs of each section have become balls" in remarks
+    flat = instances("BC", keys.replace("RADIUS: [1, 2]", "RADIUS: [1]"))
+    config, remarks = translated(
+        flat.replace("DATA:\n", "DATA:\n    TRAIN: {RESOLUTION: '(2, 2)'}\n")
+    )
+    assert (config.vote_instances.seed_steps, config.vote_instances.min_seed) == ((), 40)
+    assert "expected dilate and erode with a radius each" in remarks
+    assert "in physical units: voxels times their size 4" in remarks
+
+
+def test_relative_folders_are_of_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "there" / "biapy.yaml"
+    file.parent.mkdir()
+    file.write_text(LEGACY.format(channels="BC", how="auto").replace("/data/", "data/"))
+    found = import_biapy(file)
+    (file.parent / "ours.toml").write_text(found.toml)
+    assert load_config([file.parent / "ours.toml"]).data.train_data == tmp_path / "data" / "train"
+    assert "DATA.TRAIN.PATH: is relative to the folder that BiaPy is run in" in str(found.remarks)
+
+
 def test_what_is_named_but_not_translated(translated):
     text = LATER.format(ndim="2D", channels="['F', 'C']", patch="(64, 64, 1)")
     _, remarks = translated(
@@ -401,6 +599,18 @@ def test_what_is_named_but_not_translated(translated):
         (LATER.format(ndim="2D", channels="[Q]", patch="(64, 64, 1)"), "neither a channel nor a"),
         (LATER.format(ndim="3D", channels="[F, C]", patch="(64, 64, 1)"), "expected 3 sides and"),
         (LATER.format(ndim="2D", channels="[H, V]", patch="(64, 64, 1)"), "cannot be meant here"),
+        (
+            LATER.format(ndim="2D", channels="BCDv2", patch="(64, 64, 1)").replace(
+                "DATA_CHANNELS", "DATA_CONTOUR_MODE: dense\n        DATA_CHANNELS"
+            ),
+            'contour.mode "dense_legacy" makes all of the background contour',
+        ),
+        (
+            LATER.format(ndim="2D", channels="[F, D]", patch="(64, 64, 1)").replace(
+                "DATA_CHANNELS", "DATA_CHANNELS_LOSSES: [bce, bce]\n        DATA_CHANNELS"
+            ),
+            '[method] losses: expected "l1" or "mse" for signed_distance, found "bce"',
+        ),
         (
             "PROBLEM: {TYPE: SEMANTIC_SEG}\nTRAIN: {EPOCHS: many}",
             "expected numbers where this program reads numbers, found something else (invalid",
