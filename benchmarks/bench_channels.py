@@ -41,12 +41,9 @@ def predicted(labels, names):
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(1)
+    tables = {"distance": {"learnt": "everywhere"}, "affinities": {"offsets": OFFSETS[labels.ndim]}}
     settings = ChannelsSettings.model_validate(
-        {
-            "channels": names,
-            "distance": {"learnt": "everywhere"},
-            "affinities": {"offsets": OFFSETS[labels.ndim]},
-        }
+        {"channels": names, **{name: table for name, table in tables.items() if name in names}}
     )
     instances = Instances(labels, (1.0,) * labels.ndim)
     prediction = {}

@@ -175,7 +175,7 @@ def test_codes_decoded_in_label_give_the_same(run, workspace, monkeypatch, exper
     found = label(run, experiment, "--do", "decode", "label", *in_label)
     for one, other in zip(whole, found, strict=True):
         np.testing.assert_array_equal(one, other)
-    blocks = ("--overwrite", "--set", "general.block_shape=[30, 37]")
+    blocks = ("--overwrite", "--set", "general.block_shape=[30, 37]", "--workers", "2")
     found = label(run, experiment, "--do", "label", *in_label, *blocks)
     for one, other in zip(whole, found, strict=True):
         np.testing.assert_array_equal(one, other)

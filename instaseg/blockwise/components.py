@@ -11,6 +11,7 @@ plane where the second begins; labels that meet there are one component::
 The pieces are :func:`label_block` for every block (a task), then :func:`merge`, which reads planes
 and counts only. Components are numbered by their first voxel in raster order, so their numbers do
 not depend on the blocks either. Memory is that of one block, and some words per component.
+:func:`find_components` does both in one process, with the planes in memory.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.geometry import Box
 
 Neighbours = Literal["all", "faces"]
 _CONNECTIVITY: dict[tuple[int, str], Literal[4, 6, 8, 26]] = {
@@ -156,6 +158,42 @@ def merge(
         values[numbers[start + inside]] = count["values"][inside]
     values[0] = 0
     return Components(np.split(numbers, starts[1:-1])[: len(blocks)], values[1:], sizes[1:], firsts)
+
+
+def find_components(
+    read: Callable[[Box], NDArray[Any]], blocks: BlockGrid, *, neighbours: Neighbours = "all"
+) -> tuple[Components, Callable[[int], NDArray[np.int64]]]:
+    """Return the components of a volume that is read part by part, and what numbers a block.
+
+    Parameters
+    ----------
+    read : callable
+        From a box to its values, as for :func:`label_block`; asked twice for every block with the
+        voxels beyond its upper faces, which are not to change in between.
+    blocks : BlockGrid
+        How the volume is cut.
+    neighbours : {"all", "faces"}
+        Whether voxels that share an edge or a corner are connected too.
+
+    Returns
+    -------
+    components : Components
+        Of the volume.
+    numbers : callable
+        From the number of a block to the component of every voxel of it, 0 = background.
+    """
+    results = [
+        label_block(read(blocks.read_box(block)), box.shape, neighbours=neighbours)
+        for block, box in enumerate(blocks.boxes)
+    ]
+    components = merge(blocks, lambda block, names: {name: results[block][name] for name in names})
+
+    def numbers(block: int) -> NDArray[np.int64]:
+        core = tuple(slice(0, n) for n in blocks.boxes[block].shape)
+        labels = local_labels(read(blocks.read_box(block)), neighbours)[core]
+        return np.asarray(components.numbers[block][labels])
+
+    return components, numbers
 
 
 def _links(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from instaseg.config.import_biapy_augmentation import Tables
-from instaseg.config.import_biapy_decoding import decoding, sizes
+from instaseg.config.import_biapy_decoding import decoding
 from instaseg.config.import_biapy_postprocessing import growth
 from instaseg.errors import ConfigError
 from instaseg.methods.channels.config import CHANNEL_NAMES
@@ -55,7 +55,7 @@ def channels(source: Source, data: Tables) -> Tables:
     tables: Tables = {**data, "method": method}
     tables |= {f"method.{name}": dict(keys) for name, keys in meaning.settings.items()}
     _adapt_targets(source, tables)
-    tables["vote_instances"] = {**decoding(source, tables), **sizes(source, data["data"]["ndim"])}
+    tables["vote_instances"] = decoding(source, tables)
     if source.take(f"{_SEG}WATERSHED_BY_2D_SLICES", f"{_SEG}WATERSHED.BY_2D_SLICES", default=False):
         source.remark(
             f"{_SEG}WATERSHED_BY_2D_SLICES",

@@ -77,12 +77,14 @@ def decoding(source: Source, tables: Tables) -> dict[str, Any]:
             found["flooded_channels"] = sorted(flooded)
     if unused or {"otsu", "otsu_half"} & set(map(str, found.values())):
         _tell_automatic(source, unused)
+    ndim = tables["data"]["ndim"]
+    found |= {**_steps(source, ndim), **_sizes(source, ndim)}
     for key, why in _wrong(found, tables).items():
         name = next((one for one in _THRESHOLDS.get(key, ()) if source.has(one)), None)
         if name is not None or found[key] not in ("otsu", "otsu_half"):
             source.remark(name or f"{_SEG}WATERSHED ({key})", why)
         del found[key]
-    return {**found, **_steps(source, tables["data"]["ndim"])}
+    return found
 
 
 def voxel_size(source: Source) -> list[float]:
@@ -304,7 +306,7 @@ def _steps(source: Source, ndim: int) -> dict[str, Any]:
     return found
 
 
-def sizes(source: Source, ndim: int) -> dict[str, Any]:
+def _sizes(source: Source, ndim: int) -> dict[str, Any]:
     """Translate the least sizes of seeds and instances, in voxels there and physical here.
 
     Parameters

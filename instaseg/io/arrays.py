@@ -232,8 +232,26 @@ def new_array(
 class ScratchArray(ArrayWriter):
     """An array that is written and read back part by part."""
 
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape that is read at once."""
+        return tuple(self._target.chunks)
+
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         return np.asarray(self._target[index])
+
+
+@contextmanager
+def scratch_zarr(path: Path) -> Iterator[Path]:
+    """Give a zarr folder that is deleted with all its arrays when the block ends.
+
+    One that a killed run left is deleted before.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

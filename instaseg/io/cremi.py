@@ -8,13 +8,14 @@
     annotations/locations                       (n, 3) physical z, y, x; attribute offset of the
                                                 group annotations: where location 0 lies
     annotations/presynaptic_site/partners       (m, 2) ids of pre and post
+    volumes/labels/clefts                       (z, y, x) uint64, painted clefts; 2^64 - 1 elsewhere
 
 A file of this layout is a sample as it is. See https://cremi.org/data/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,39 @@ from numpy.typing import NDArray
 
 from instaseg.errors import DataError
 from instaseg.io import hdf_files
-from instaseg.io.arrays import HDF_SUFFIXES, array_attributes, has_array, open_array
+from instaseg.io.arrays import HDF_SUFFIXES, Reader, array_attributes, has_array, open_array
 from instaseg.io.points import POST, PRE, Points, make_points
 
 ANNOTATIONS = "annotations"
 IDS, TYPES, LOCATIONS = (f"{ANNOTATIONS}/{name}" for name in ("ids", "types", "locations"))
 PARTNERS = f"{ANNOTATIONS}/presynaptic_site/partners"
 KIND_OF_TYPE = {"presynaptic_site": PRE, "postsynaptic_site": POST}
+
+
+class PaintedClefts:
+    """Labels of painted clefts presented with 0 where there is none.
+
+    The challenge writes the greatest value of the type there, all bits of it ones. It means
+    background in uint64, and in uint32, to which its files are often converted.
+
+    Parameters
+    ----------
+    labels : Reader
+        Labels as they are stored.
+    """
+
+    def __init__(self, labels: Reader) -> None:
+        self._labels = labels
+        self.shape: tuple[int, ...] = labels.shape
+        self.dtype: np.dtype[Any] = labels.dtype
+        self.chunks: tuple[int, ...] | None = labels.chunks
+        self.attributes: Mapping[str, Any] = labels.attributes
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        block = self._labels[index]
+        if self.dtype not in (np.uint32, np.uint64):
+            return block
+        return np.where(block == np.iinfo(self.dtype).max, self.dtype.type(0), block)
 
 
 def has_annotations(path: Path) -> bool:

@@ -26,6 +26,8 @@ Points = NDArray[np.float64]
 KINDS = ("pre", "post", "cleft")
 """Names of the kinds of points; their numbers are the indices."""
 PRE, POST, CLEFT = range(3)
+NO_KIND = -1
+"""Kind of rows that stand for nothing, see :func:`blank`."""
 
 POINTS_KEY = "volumes/gt_points"
 """Array of a sample's table."""
@@ -104,6 +106,17 @@ def select(table: Points, keep: NDArray[np.bool_]) -> Points:
     mine = partner[keep]
     chosen[:, -1] = np.where(mine >= 0, renumbered[mine], -1)
     return chosen
+
+
+def blank(table: Points, gone: NDArray[np.bool_]) -> Points:
+    """Return a table in which some rows stand for nothing; unlike :func:`select` it keeps them.
+
+    So all rows keep their numbers. A connection is gone if one of its points is.
+    """
+    kept, partner = table.copy(), partners(table)
+    kept[gone, 0] = NO_KIND
+    kept[(partner >= 0) & gone[partner], -1] = -1
+    return kept
 
 
 def faults(table: NDArray[Any], shape: Sequence[int]) -> Iterator[str]:

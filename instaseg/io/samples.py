@@ -42,8 +42,8 @@ Truth = Literal["labels", "instances", "points"]
 """Ground truth as one label per voxel, as one channel per instance, where instances overlap, or as
 a table of points."""
 
-Wanted = Literal["labels", "points"]
-"""What a method learns: labels of either kind, or points."""
+Wanted = Literal["labels", "points", "clefts"]
+"""What a method learns: labels of either kind, points, or labels of painted clefts."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,9 @@ class Sample:
         they are stored.
     kind : str, optional
         Type of the image, from its attribute ``type``; parameters may depend on it.
+    background : {"zero", "zero_or_ones"}
+        Which labels are background: 0, or also the greatest one of the type, see
+        :class:`instaseg.io.cremi.PaintedClefts`; it is read as 0.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Sample:
     truth: Truth = "labels"
     size: tuple[int, ...] | None = None
     kind: str | None = None
+    background: Literal["zero", "zero_or_ones"] = "zero"
 
     def resized(self, size: tuple[int, ...] | None) -> Sample:
         """Return the same sample at another size; None for the one it is stored in."""
@@ -143,7 +147,10 @@ class Sample:
             raise ValueError(f"sample {self.name} has points in place of labels")
         if self.truth == "instances":
             return self._at_size(_InstanceChannels(self.labels, self))
-        return self._at_size(_Spatial(self.labels, self))
+        labels: Reader = _Spatial(self.labels, self)
+        if self.background == "zero_or_ones":
+            labels = cremi.PaintedClefts(labels)
+        return self._at_size(labels)
 
     def open_mask(self) -> Reader | None:
         """Open the mask of complete labels as ``([z,] y, x)``; None where there is none."""
@@ -365,8 +372,9 @@ def find_samples(
         Keys, format, axes.
     names : sequence of str
         Samples to keep; empty keeps all.
-    truth : {"labels", "points"}
-        What the ground truth has to be; labels may be instance channels.
+    truth : {"labels", "points", "clefts"}
+        What the ground truth has to be; labels may be instance channels. Of clefts the background
+        may be painted as CREMI does.
 
     Returns
     -------
@@ -386,6 +394,8 @@ def find_samples(
     if not samples:
         raise DataError(f"{folder}: no images found; {_searched(settings)}{_folders_in(folder)}")
     _refuse_twins(folder, samples)
+    if truth == "clefts":
+        samples = [replace(sample, background="zero_or_ones") for sample in samples]
     return _choose(folder, samples, names) if names else samples
 
 

@@ -26,8 +26,8 @@ class MethodEntry:
         Function of all tables by name that yields what they and ``[method]`` do not agree on:
         the place, as a tuple such as ``("evaluation", "metric")``, and the message.
     truth : str, optional
-        Function of the table ``[method]`` that says whether the ground truth is ``"labels"`` or
-        ``"points"``; labels where it is left out.
+        Function of the table ``[method]`` that says whether the ground truth is ``"labels"``,
+        ``"points"`` or ``"clefts"``, which are painted; labels where it is left out.
     """
 
     settings: str

@@ -32,12 +32,12 @@ class MethodSpec:
     data: DataSettings
 
     @property
-    def truth(self) -> Literal["labels", "points"]:
+    def truth(self) -> Literal["labels", "points", "clefts"]:
         """What the ground truth has to be."""
         entry = METHODS[self.settings.model_dump()["name"]]
         if entry.truth is None:
             return "labels"
-        return cast(Literal["labels", "points"], load(entry.truth)(self.settings))
+        return cast(Literal["labels", "points", "clefts"], load(entry.truth)(self.settings))
 
     def at(self, voxel_size: Sequence[float]) -> MethodSpec:
         """Return the same for images whose voxels have this physical size."""

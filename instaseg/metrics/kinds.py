@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instaseg.metrics.config import Assignment, Criterion
 from instaseg.metrics.matching import match
-from instaseg.metrics.overlaps import Instances
+from instaseg.metrics.overlaps import Instances, Source
 from instaseg.metrics.scores import (
     locate_by_lines,
     locate_by_voxels,
@@ -48,8 +47,8 @@ class Errors:
 
 
 def find_errors(
-    truth: NDArray[Any],
-    prediction: NDArray[Any],
+    truth: Source,
+    prediction: Source,
     *,
     ndim: int,
     threshold: float = 0.5,
@@ -61,8 +60,8 @@ def find_errors(
 
     Parameters
     ----------
-    truth, prediction : ndarray of bool or int, ([z,] y, x) or (n, [z,] y, x)
-        Instances, 0 = background.
+    truth, prediction : array of bool or int, ([z,] y, x) or (n, [z,] y, x)
+        Instances, 0 = background; in memory or on disk, read part by part.
     ndim : {2, 3}
         Number of spatial axes.
     threshold : float

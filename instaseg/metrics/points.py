@@ -248,19 +248,64 @@ def association_rows(
     false : list
         For every prediction without a match: its row and position.
     """
-    mine, theirs = rows_of(truth, kind), rows_of(predicted, kind)
+    mine, theirs = (rows_of(table, kind)[:, np.newaxis] for table in (truth, predicted))
+    return _association_rows(_Ends(truth, mine), _Ends(predicted, theirs), found)
+
+
+def connection_rows(
+    truth: Points, predicted: Points, found: Matches
+) -> tuple[list[list[object]], list[list[object]]]:
+    """Return the rows of the tables of true connections and of false ones.
+
+    Returns
+    -------
+    associations, false : list
+        As :func:`association_rows` gives them, with two rows for one and two positions for one:
+        those of the presynaptic and of the postsynaptic point.
+    """
+    mine, theirs = connections(truth), connections(predicted)
+    return _association_rows(_Ends(truth, mine), _Ends(predicted, theirs), found)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """Points of a table that are matched one by one or, in connections, two by two.
+
+    Parameters
+    ----------
+    table : (n, 4 + axes) float64
+        Points.
+    rows : (m, 1) or (m, 2) int
+        The rows of what is matched.
+    """
+
+    table: Points
+    rows: NDArray[np.integer]
+
+    def ids(self, number: int) -> list[int]:
+        """Return the rows of one."""
+        return [int(row) for row in self.rows[number]]
+
+    def places(self, number: int) -> list[float]:
+        """Return the positions of one, one after the other."""
+        return [float(value) for value in positions(self.table)[self.rows[number]].ravel()]
+
+
+def _association_rows(
+    truth: _Ends, predicted: _Ends, found: Matches
+) -> tuple[list[list[object]], list[list[object]]]:
+    """Return the rows of both tables; see :func:`association_rows`."""
     match = dict(zip(found.truth.tolist(), range(len(found.truth)), strict=True))
     associations: list[list[object]] = []
-    for number, row in enumerate(mine.tolist()):
-        place = positions(truth)[row].tolist()
+    for number in range(len(truth.rows)):
+        ids, places = truth.ids(number), truth.places(number)
         if number not in match:
-            associations.append([row, -1, -1, "FN", *place, *(-1 for _ in place)])
+            none, nowhere = [-1] * len(ids), [-1] * len(places)
+            associations.append([*ids, *none, -1, "FN", *places, *nowhere])
             continue
         pair = match[number]
-        other = int(theirs[found.predicted[pair]])
-        distance = float(found.distances[pair])
-        associations.append(
-            [row, other, distance, "TP", *place, *positions(predicted)[other].tolist()]
-        )
-    unmatched = np.delete(theirs, found.predicted).tolist()
-    return associations, [[row, *positions(predicted)[row].tolist()] for row in unmatched]
+        other, distance = int(found.predicted[pair]), float(found.distances[pair])
+        theirs = predicted.places(other)
+        associations.append([*ids, *predicted.ids(other), distance, "TP", *places, *theirs])
+    unmatched = np.delete(np.arange(len(predicted.rows)), found.predicted).tolist()
+    return associations, [[*predicted.ids(one), *predicted.places(one)] for one in unmatched]

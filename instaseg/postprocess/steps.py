@@ -12,7 +12,7 @@ import fill_voids
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.blockwise.components import Components, label_block, local_labels, merge
+from instaseg.blockwise.components import Components, find_components
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.geometry import Box, Coordinate
 from instaseg.postprocess.channel import Channel, Instance, Labels
@@ -28,19 +28,13 @@ def keep_largest_components(channel: Channel) -> None:
     stays.
     """
     blocks = channel.blocks
-    results = [
-        label_block(channel.read(blocks.read_box(n)), box.shape)
-        for n, box in enumerate(blocks.boxes)
-    ]
-    components = merge(blocks, lambda block, names: {name: results[block][name] for name in names})
+    components, numbers = find_components(channel.read, blocks)
     keep = _kept(components)
 
     # A block is read with voxels of those that follow, which are not changed yet.
     for block, box in enumerate(blocks.boxes):
-        core = tuple(slice(0, n) for n in box.shape)
-        values = channel.read(blocks.read_box(block))
-        numbers = components.numbers[block][local_labels(values)[core]]
-        channel.write(box, np.where(keep[numbers], values[core], np.zeros((), values.dtype)))
+        values = channel.read(box)
+        channel.write(box, np.where(keep[numbers(block)], values, np.zeros((), values.dtype)))
 
 
 def _kept(components: Components) -> Mask:
@@ -57,8 +51,8 @@ def fill_holes(channel: Channel, only: Collection[int] | None = None) -> None:
     """Fill the holes of every instance.
 
     A hole is background that cannot reach the border of the volume through faces without crossing
-    the instance. Only background voxels are filled: an instance inside the hole stays, and a hole
-    inside that one becomes part of it, not of the outer one.
+    the instance; axes of one voxel have no border. Only background voxels are filled: an instance
+    inside the hole stays, and a hole inside that one becomes part of it, not of the outer one.
 
     Parameters
     ----------
@@ -71,8 +65,17 @@ def fill_holes(channel: Channel, only: Collection[int] | None = None) -> None:
     wanted = [(label, found[label]) for label in found if only is None or label in only]
     # A smaller box cannot enclose a larger one, so inner instances come first.
     for label, instance in sorted(wanted, key=lambda one: (np.prod(one[1].box.shape), one[0])):
-        if min(instance.box.shape) >= 3:  # else there is no room for a hole
+        if _has_room(instance.box.shape, channel.blocks.shape):
             _fill_holes_of(channel, label, instance)
+
+
+def _has_room(box: Coordinate, volume: Coordinate) -> bool:
+    """Return whether a bounding box of this shape has room for a hole.
+
+    A volume of one slice is like an image; a line of voxels has no holes.
+    """
+    sides = [n for n, whole in zip(box, volume, strict=True) if whole > 1]
+    return len(sides) > 1 and min(sides) >= 3
 
 
 def _fill_holes_of(channel: Channel, label: int, instance: Instance) -> None:
@@ -103,43 +106,36 @@ def _holes(mask: Callable[[Box], Mask], blocks: BlockGrid) -> Callable[[int], Ma
 
         def at_once(block: int) -> Mask:
             values = mask(blocks.boxes[block])
+            # What lies in one slice of a volume has a rim in the slice, and none above it.
+            flat = values.squeeze()
             # Without a rim, fill_voids 2.1 takes some voxels on edges of a volume for holes.
-            filled = fill_voids.fill(np.pad(values, 1), in_place=True)
-            return np.asarray(filled, bool)[(slice(1, -1),) * values.ndim] & ~values
+            filled = np.asarray(fill_voids.fill(np.pad(flat, 1), in_place=True), bool)
+            return filled[(slice(1, -1),) * flat.ndim].reshape(values.shape) & ~values
 
         return at_once
 
-    def outside(block: int) -> Mask:
-        return ~mask(blocks.read_box(block))
-
-    results = [
-        label_block(outside(n), box.shape, neighbours="faces") for n, box in enumerate(blocks.boxes)
-    ]
-    components = merge(blocks, lambda block, names: {name: results[block][name] for name in names})
+    components, numbers = find_components(lambda box: ~mask(box), blocks, neighbours="faces")
     enclosed = np.ones(len(components.sizes) + 1, bool)
     enclosed[0] = False
     for block, box in enumerate(blocks.boxes):
-        labels = local_labels(outside(block), "faces")[tuple(slice(0, n) for n in box.shape)]
-        for plane in _border_planes(labels, box, blocks.shape):
-            enclosed[components.numbers[block][plane]] = False
-
-    def in_block(block: int) -> Mask:
-        core = tuple(slice(0, n) for n in blocks.boxes[block].shape)
-        labels = local_labels(outside(block), "faces")[core]
-        return np.asarray(enclosed[components.numbers[block][labels]])
-
-    return in_block
+        for plane in _border_planes(numbers(block), box, blocks.shape):
+            enclosed[plane] = False
+    return lambda block: np.asarray(enclosed[numbers(block)])
 
 
 def _border_planes(values: Labels, box: Box, shape: Coordinate) -> list[Labels]:
-    """Return the planes of a block that lie at the border of a volume of `shape`."""
-    lower = [values.take(0, a) for a in range(len(shape)) if box.begin[a] == 0 and values.size]
-    upper = [values.take(-1, a) for a, n in enumerate(shape) if box.end[a] == n and values.size]
+    """Return the planes of a block that lie at the border of a volume of `shape`.
+
+    An axis of one voxel has no border: a volume of one slice has that of an image.
+    """
+    long = [a for a, n in enumerate(shape) if n > 1 and values.size]
+    lower = [values.take(0, a) for a in long if box.begin[a] == 0]
+    upper = [values.take(-1, a) for a in long if box.end[a] == shape[a]]
     return lower + upper
 
 
 def clear_border(channel: Channel) -> None:
-    """Remove instances that touch the border of the volume."""
+    """Remove instances that touch the border of the volume; axes of one voxel have none."""
     touching: set[int] = set()
     for box in channel.blocks.boxes:
         for plane in _border_planes(channel.read(box), box, channel.blocks.shape):

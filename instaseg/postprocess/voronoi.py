@@ -22,7 +22,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.blockwise.components import label_block, local_labels, merge
+from instaseg.blockwise.components import find_components
 from instaseg.geometry import Box, whole
 from instaseg.postprocess.channel import Channel, WorkArray
 from instaseg.postprocess.scene import Source
@@ -160,17 +160,10 @@ def label_empty_parts(channel: Channel, mask: Source) -> None:
     """
     blocks = channel.blocks
 
-    def parts(block: int) -> NDArray[np.bool_]:
-        box = blocks.read_box(block)
+    def parts(box: Box) -> NDArray[np.bool_]:
         return np.asarray((mask[box.slices] != 0) | (channel.read(box) > 0))
 
-    results = [label_block(parts(n), box.shape) for n, box in enumerate(blocks.boxes)]
-    components = merge(blocks, lambda block, names: {name: results[block][name] for name in names})
-
-    def numbers(block: int) -> NDArray[np.int64]:
-        core = tuple(slice(0, n) for n in blocks.boxes[block].shape)
-        return np.asarray(components.numbers[block][local_labels(parts(block))[core]])
-
+    components, numbers = find_components(parts, blocks)
     empty, largest = np.ones(len(components.sizes) + 1, bool), 0
     empty[0] = False
     for block, box in enumerate(blocks.boxes):

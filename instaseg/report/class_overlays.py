@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from instaseg.metrics.overlaps import Source
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import (
     BLUE,
@@ -22,7 +23,13 @@ from instaseg.report.figures import (
     new_figure,
     tidy,
 )
-from instaseg.report.overlays import LineStyle, displayed, legend_above, picture_panels
+from instaseg.report.overlays import (
+    LineStyle,
+    displayed,
+    legend_above,
+    picture_panels,
+    shown_plane,
+)
 
 CLASS_COLOURS = (ORANGE, SKY, GREEN, PINK, YELLOW, BLUE)
 """Colours of classes 1, 2 ...; they repeat after the last."""
@@ -39,9 +46,9 @@ def class_colour(number: int) -> str:
 
 
 def class_figure(
-    raw: NDArray[Any],
-    prediction: NDArray[Any],
-    truth: NDArray[Any] | None,
+    raw: Source,
+    prediction: Source,
+    truth: Source | None,
     *,
     settings: VisualizeSettings,
     title: str = "",
@@ -50,11 +57,11 @@ def class_figure(
 
     Parameters
     ----------
-    raw : ndarray, (c, [z,] y, x)
-        The image.
-    prediction : ndarray of int, ([z,] y, x)
+    raw : array, (c, [z,] y, x)
+        The image, as the others in memory or on disk.
+    prediction : array of int, ([z,] y, x)
         Classes.
-    truth : ndarray of int, ([z,] y, x), optional
+    truth : array of int, ([z,] y, x), optional
         Classes, negative where there is none; without it there are two panels only.
     settings : VisualizeSettings
         How it looks. Of volumes the middle plane is shown, or for every pixel the greatest class
@@ -66,14 +73,14 @@ def class_figure(
     -------
     Figure
     """
-    found = _plane(prediction, settings)
+    found = shown_plane(prediction, settings, lead=0)
     figure, panels = picture_panels(displayed(raw, settings), 2 if truth is None else 4, title)
     panels[0].set_title("image", fontsize=9)
     shown = sorted({int(n) for n in np.unique(found)} - {0})
     if truth is None:
         _fill(panels[1], found, "prediction", shown)
         return figure
-    true = _plane(truth, settings)
+    true = shown_plane(truth, settings, lead=0)
     shown = sorted({*shown, *(int(n) for n in np.unique(true))} - {0, -1})
     _fill(panels[1], true, "truth", shown)
     _fill(panels[2], found, "prediction", shown)
@@ -84,14 +91,6 @@ def class_figure(
     share = 100 * wrong.sum() / compared if compared else 0.0
     legend_above(panels[3], [(f"wrong, {share:.1f} % of the pixels shown", _WRONG, "-")])
     return figure
-
-
-def _plane(classes: NDArray[Any], settings: VisualizeSettings) -> NDArray[Any]:
-    """Return the classes ``(y, x)`` that are shown."""
-    if classes.ndim == 2:
-        return classes
-    middle = settings.plane == "middle"
-    return np.asarray(classes[len(classes) // 2] if middle else classes.max(axis=0))
 
 
 def _fill(axes: Any, classes: NDArray[Any], title: str, shown: Sequence[int]) -> None:

@@ -2,11 +2,16 @@
 
 Where instances overlap, or their projections do, there is a panel more that shows every predicted
 instance in a colour of its own: there colours mix, and both outlines run on.
+
+Volumes may be on disk: a projection is made slab by slab, of the middle plane nothing else is read.
+Memory is that of one part, of the picture and of the projections of all instances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +20,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 from skimage.measure import find_contours
 
+from instaseg.io.arrays import slabs
 from instaseg.metrics.kinds import Errors, Kind
-from instaseg.metrics.overlaps import Instances, find_instances
+from instaseg.metrics.overlaps import Index, Instances, Source, Window, find_instances, windows
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import (
     BLUE,
@@ -60,16 +65,35 @@ Line = NDArray[np.float64]
 LineStyle = Literal["-", "--"]
 
 
+@dataclass(frozen=True)
+class Outlined:
+    """What the picture shows of one instance.
+
+    Parameters
+    ----------
+    number : int
+        Of the instance.
+    mask : ndarray of bool, (y, x)
+        Its projection, or its part of the middle plane.
+    box : tuple of slice
+        Where the mask is in the picture; it is its bounding box.
+    """
+
+    number: int
+    mask: NDArray[np.bool_]
+    box: tuple[slice, slice]
+
+
 def overlay_figure(
-    raw: NDArray[Any], errors: Errors, *, settings: VisualizeSettings, title: str = ""
+    raw: Source, errors: Errors, *, settings: VisualizeSettings, title: str = ""
 ) -> Figure:
     """Draw the image, the outlines of truth and prediction, and the errors by kind.
 
     Parameters
     ----------
-    raw : ndarray, (c, [z,] y, x)
-        The image; one channel is shown grey, two as magenta and green, three as red, green and
-        blue, of more the mean.
+    raw : array, (c, [z,] y, x)
+        The image, in memory or on disk; one channel is shown grey, two as magenta and green, three
+        as red, green and blue, of more the mean.
     errors : Errors
         What :func:`instaseg.metrics.kinds.find_errors` found in it.
     settings : VisualizeSettings
@@ -81,10 +105,13 @@ def overlay_figure(
     -------
     Figure
     """
-    crossing = _overlapping(errors.truth, settings) or _overlapping(errors.prediction, settings)
+    sides = errors.truth, errors.prediction
+    shown = [shown_instances(side, settings) for side in sides]
+    crossing = any(_overlapping(*side, settings) for side in zip(sides, shown, strict=True))
     figure, panels = picture_panels(displayed(raw, settings), 4 if crossing else 3, title)
-    truth = instance_outlines(errors.truth, settings)
-    prediction = instance_outlines(errors.prediction, settings)
+    truth, prediction = (
+        instance_outlines(of_side, len(side)) for of_side, side in zip(shown, sides, strict=True)
+    )
     _draw(panels[1], _flat(truth), _TRUTH, settings, style="solid")
     _draw(panels[1], _flat(prediction), _PREDICTION, settings, style=(0, (3, 1.5)))
     _draw_errors(panels[2], errors, (truth, prediction), settings)
@@ -101,21 +128,22 @@ def overlay_figure(
         [(f"{kind}, {errors.count(kind)}", colour, "-") for kind, colour in KIND_COLOURS.items()],
     )
     if crossing:
-        _draw_single(panels[3], errors.prediction, prediction, settings)
+        plane = errors.prediction.shape[-2:]
+        _draw_single(panels[3], shown[1], prediction, settings, shape=plane)
     return figure
 
 
 def prediction_figure(
-    raw: NDArray[Any], instances: NDArray[Any], *, settings: VisualizeSettings, title: str = ""
+    raw: Source, instances: Source, *, settings: VisualizeSettings, title: str = ""
 ) -> Figure:
     """Draw the image and the predicted outlines, for samples without ground truth.
 
     Parameters
     ----------
-    raw : ndarray, (c, [z,] y, x)
-        The image.
-    instances : ndarray of bool or int, ([z,] y, x) or (n, [z,] y, x)
-        Predicted instances.
+    raw : array, (c, [z,] y, x)
+        The image, in memory or on disk.
+    instances : array of bool or int, ([z,] y, x) or (n, [z,] y, x)
+        Predicted instances, in memory or on disk.
     settings : VisualizeSettings
         How it looks.
     title : str
@@ -125,25 +153,26 @@ def prediction_figure(
     -------
     Figure
     """
-    found = find_instances(instances, ndim=raw.ndim - 1, name="instances")
-    crossing = _overlapping(found, settings)
+    found = find_instances(instances, ndim=len(raw.shape) - 1, name="instances")
+    shown = shown_instances(found, settings)
+    crossing = _overlapping(found, shown, settings)
     figure, panels = picture_panels(displayed(raw, settings), 3 if crossing else 2, title)
-    outlines = instance_outlines(found, settings)
+    outlines = instance_outlines(shown, len(found))
     _draw(panels[1], _flat(outlines), _PREDICTION, settings, style="solid")
     panels[0].set_title("image", fontsize=9)
     legend_above(panels[1], [(f"prediction, {len(found)}", _PREDICTION, "-")])
     if crossing:
-        _draw_single(panels[2], found, outlines, settings)
+        _draw_single(panels[2], shown, outlines, settings, shape=found.shape[-2:])
     return figure
 
 
-def displayed(raw: NDArray[Any], settings: VisualizeSettings) -> NDArray[np.float64]:
+def displayed(raw: Source, settings: VisualizeSettings) -> NDArray[np.float64]:
     """Return the picture shown for an image.
 
     Parameters
     ----------
-    raw : ndarray, (c, [z,] y, x)
-        The image; volumes become a plane as ``settings.plane`` says.
+    raw : array, (c, [z,] y, x)
+        The image, in memory or on disk; volumes become a plane as ``settings.plane`` says.
     settings : VisualizeSettings
         Percentiles that become black and white, for every channel on its own, and gamma.
 
@@ -152,15 +181,47 @@ def displayed(raw: NDArray[Any], settings: VisualizeSettings) -> NDArray[np.floa
     ndarray of float64, (y, x, 3)
         Colours in [0, 1]; NaN and constant channels are black.
     """
-    planes = raw
-    if raw.ndim == 4:
-        planes = raw.max(axis=1) if settings.plane == "projection" else raw[:, raw.shape[1] // 2]
+    planes = shown_plane(raw, settings, lead=1)
     stretched = np.stack([_stretch(plane, settings) for plane in planes])
     if len(stretched) == 2:
         stretched = stretched[[0, 1, 0]]
     elif len(stretched) != 3:
         stretched = np.repeat(stretched.mean(axis=0, keepdims=True), 3, axis=0)
     return np.moveaxis(stretched, 0, -1)
+
+
+def shown_plane(source: Source, settings: VisualizeSettings, *, lead: int) -> NDArray[Any]:
+    """Return the plane of an array that is shown, which is all of an image without z.
+
+    Parameters
+    ----------
+    source : array, (..., [z,] y, x)
+        In memory or on disk. Only the middle plane is read, or slabs one after the other.
+    settings : VisualizeSettings
+        Which plane is shown; the projection is the maximum along z.
+    lead : int
+        Number of axes before the spatial ones.
+
+    Returns
+    -------
+    ndarray, (..., y, x)
+    """
+    shape = tuple(source.shape)
+    every = tuple(slice(0, n) for n in shape[:lead])
+    space = shape[lead:]
+    if len(space) == 2:
+        return source[(*every, *(slice(0, n) for n in space))]
+    if settings.plane == "middle":
+        parts: Iterable[Window] = (_middle(space),)
+    else:
+        parts = slabs(space)
+    return reduce(np.maximum, (np.asarray(source[(*every, *i)].max(axis=lead)) for i in parts))
+
+
+def _middle(shape: Sequence[int]) -> Window:
+    """Return the window of a volume's middle plane."""
+    depth, *plane = shape
+    return (slice(depth // 2, depth // 2 + 1), *(slice(0, n) for n in plane))
 
 
 def _stretch(plane: NDArray[Any], settings: VisualizeSettings) -> NDArray[np.float64]:
@@ -172,96 +233,145 @@ def _stretch(plane: NDArray[Any], settings: VisualizeSettings) -> NDArray[np.flo
     return np.asarray(np.clip((values - low) / (high - low), 0, 1) ** settings.gamma)
 
 
-def instance_outlines(instances: Instances, settings: VisualizeSettings) -> list[list[Line]]:
-    """Return the outlines of every instance in the plane that is shown.
+def shown_instances(instances: Instances, settings: VisualizeSettings) -> list[Outlined]:
+    """Return what the plane that is shown has of every instance; window by window is read.
 
     Parameters
     ----------
     instances : Instances
-        2-D or 3-D; of volumes the projection or the middle plane is outlined.
+        2-D or 3-D; of volumes the projection or the middle plane is shown.
     settings : VisualizeSettings
         Which plane is shown.
+
+    Returns
+    -------
+    list of Outlined
+        By number; instances that are not in the plane are left out.
+    """
+    begin, extent = instances.begin[:, -2:], (instances.end - instances.begin)[:, -2:]
+    masks: dict[int, NDArray[np.bool_]] = {}
+    for window in _shown_windows(instances, settings):
+        sides = tuple(side.stop - side.start for side in window)
+        corner = np.array([side.start for side in window[-2:]])
+        for _, position, number in instances.entries(window):
+            place = np.stack(np.unravel_index(position, sides)[-2:], axis=1) + corner
+            for one, pixels in _by_number(number, place):
+                if one not in masks:
+                    masks[one] = np.zeros(extent[one], bool)
+                masks[one][tuple((pixels - begin[one]).T)] = True
+    return [_outlined(number, masks[number], begin[number]) for number in sorted(masks)]
+
+
+def _shown_windows(instances: Instances, settings: VisualizeSettings) -> Iterator[Window]:
+    """Yield the windows that the picture shows."""
+    if len(instances.shape) == 2 or settings.plane == "projection":
+        yield from windows(instances)
+        return
+    (middle, *_) = _middle(instances.shape)
+    for window in windows(instances):
+        if window[0].start <= middle.start < window[0].stop:
+            yield (middle, *window[1:])
+
+
+def _by_number(number: Index, place: Index) -> Iterator[tuple[int, Index]]:
+    """Yield every number that occurs and its places ``(n, 2)``."""
+    order = np.argsort(number, kind="stable")
+    numbers, first = np.unique(number[order], return_index=True)
+    yield from zip(numbers.tolist(), np.split(place[order], first[1:]), strict=True)
+
+
+def _outlined(number: int, mask: NDArray[np.bool_], begin: Index) -> Outlined:
+    """Return a mask cut to its bounding box; a plane has less of an instance than the volume."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    inner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    y, x = (
+        slice(int(side.start + start), int(side.stop + start))
+        for side, start in zip(inner, begin, strict=True)
+    )
+    return Outlined(number, mask[inner], (y, x))
+
+
+def instance_outlines(shown: Sequence[Outlined], count: int) -> list[list[Line]]:
+    """Return the outlines of every instance in the plane that is shown.
+
+    Parameters
+    ----------
+    shown : sequence of Outlined
+        From :func:`shown_instances`.
+    count : int
+        Number of instances.
 
     Returns
     -------
     list of list of ndarray, (points, 2)
         For each instance its closed lines as x, y in voxels; none where it is not in the plane.
     """
-    outlines: list[list[Line]] = [[] for _ in range(len(instances))]
-    for number, mask, box in _masks(instances, settings):
-        origin = np.array([side.start for side in box]) - 1
-        lines = _find_contours(np.pad(mask, 1).astype(float), 0.5)
-        outlines[number] = [(line + origin)[:, ::-1] for line in lines]
+    outlines: list[list[Line]] = [[] for _ in range(count)]
+    for one in shown:
+        origin = np.array([side.start for side in one.box]) - 1
+        lines = _find_contours(np.pad(one.mask, 1).astype(float), 0.5)
+        outlines[one.number] = [(line + origin)[:, ::-1] for line in lines]
     return outlines
 
 
-def _masks(
-    instances: Instances, settings: VisualizeSettings
-) -> Iterator[tuple[int, NDArray[np.bool_], tuple[slice, slice]]]:
-    """Yield number, mask ``(y, x)`` inside its box, and box of what the plane shows of each."""
-    for channel in instances.channels:
-        shown = channel
-        if channel.ndim == 3 and settings.plane == "middle":
-            shown = channel[channel.shape[0] // 2]
-        for number, box in enumerate(find_objects(shown)):
-            if box is not None:
-                mask = shown[box] == number + 1
-                yield number, mask.any(axis=0) if mask.ndim == 3 else mask, box[-2:]
-
-
-def _overlapping(instances: Instances, settings: VisualizeSettings) -> bool:
+def _overlapping(
+    instances: Instances, shown: Sequence[Outlined], settings: VisualizeSettings
+) -> bool:
     """Return whether several instances lie on one pixel of the picture."""
-    if len(instances.channels) == 1 and (
-        instances.channels.ndim == 3 or settings.plane != "projection"
+    if len(instances.numberings) == 1 and (
+        len(instances.shape) == 2 or settings.plane != "projection"
     ):
         return False
     depth = np.zeros(instances.shape[-2:], np.int32)
-    for _, mask, box in _masks(instances, settings):
-        depth[box] += mask
+    for one in shown:
+        depth[one.box] += one.mask
     return bool((depth > 1).any())
 
 
-def instance_colours(instances: Instances, settings: VisualizeSettings) -> list[str]:
+def instance_colours(shown: Sequence[Outlined], count: int) -> list[str]:
     """Return a colour for every instance, other than those of instances whose boxes touch its.
 
     Parameters
     ----------
-    instances : Instances
-        2-D or 3-D.
-    settings : VisualizeSettings
-        Which plane is shown.
+    shown : sequence of Outlined
+        From :func:`shown_instances`.
+    count : int
+        Number of instances.
 
     Returns
     -------
     list of str
         Of :data:`INSTANCE_COLOURS`, where they suffice without two neighbours of one colour.
     """
-    count = len(INSTANCE_COLOURS)
-    chosen = [number % count for number in range(len(instances))]
-    found = [(number, box) for number, _, box in _masks(instances, settings)]
-    if not found:
+    colours = len(INSTANCE_COLOURS)
+    chosen = [number % colours for number in range(count)]
+    if not shown:
         return [INSTANCE_COLOURS[number] for number in chosen]
-    numbers = np.array([number for number, _ in found])
-    starts = np.array([[side.start for side in box] for _, box in found])
-    stops = np.array([[side.stop for side in box] for _, box in found])
+    numbers = np.array([one.number for one in shown])
+    starts = np.array([[side.start for side in one.box] for one in shown])
+    stops = np.array([[side.stop for side in one.box] for one in shown])
     for i, number in enumerate(numbers.tolist()):
         near = ((starts[:i] <= stops[i]) & (stops[:i] >= starts[i])).all(axis=1)
         taken = {chosen[other] for other in numbers[:i][near].tolist()}
-        free = [(number + step) % count for step in range(count)]
-        chosen[number] = next((c for c in free if c not in taken), number % count)
+        free = [(number + step) % colours for step in range(colours)]
+        chosen[number] = next((c for c in free if c not in taken), number % colours)
     return [INSTANCE_COLOURS[number] for number in chosen]
 
 
 def _draw_single(
-    axes: Any, instances: Instances, outlines: list[list[Line]], settings: VisualizeSettings
+    axes: Any,
+    shown: Sequence[Outlined],
+    outlines: list[list[Line]],
+    settings: VisualizeSettings,
+    *,
+    shape: Sequence[int],
 ) -> None:
     """Fill and outline every instance in a colour of its own; colours mix where they overlap."""
-    colours = instance_colours(instances, settings)
-    total = np.zeros((*instances.shape[-2:], 3))
-    depth = np.zeros(instances.shape[-2:])
-    for number, mask, box in _masks(instances, settings):
-        total[box] += mask[..., np.newaxis] * to_rgb(colours[number])
-        depth[box] += mask
+    colours = instance_colours(shown, len(outlines))
+    total, depth = np.zeros((*shape, 3)), np.zeros(shape)
+    for one in shown:
+        total[one.box] += one.mask[..., np.newaxis] * to_rgb(colours[one.number])
+        depth[one.box] += one.mask
     mixed = np.divide(total, depth[..., np.newaxis], where=depth[..., np.newaxis] > 0, out=total)
     # where instances cross, more of the image is covered, so that the crossing stands out
     covered = np.where(depth > 1, _FILL_CROSSING, _FILL) * (depth > 0)

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from instaseg.io.points import KINDS, Points, connections, positions, rows_of
+from instaseg.metrics.overlaps import Source
 from instaseg.metrics.points import Matches
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import GREEN, ORANGE, SKY, VERMILLION, new_figure
@@ -21,7 +22,7 @@ _PANEL_INCHES = 6.0
 
 
 def points_figure(
-    raw: NDArray[Any],
+    raw: Source,
     predicted: Points,
     *,
     truth: tuple[Points, dict[str, Matches]] | None,
@@ -33,7 +34,7 @@ def points_figure(
     Parameters
     ----------
     raw : (c, [z,] y, x)
-        The image.
+        The image, in memory or on disk.
     predicted : (n, 4 + axes) float64
         Table of points; see :mod:`instaseg.io.points`.
     truth : (table, matches), optional

@@ -36,9 +36,9 @@ class GeneralSettings(Table):
     num_workers: int = Field(default=1, ge=1)
     """Processes that label, post-process and evaluate samples; 1 works in the main process."""
     block_shape: Shape | None = None
-    """Voxels per axis of the blocks in which images are labelled and post-processed; results are
-    the same with any. Left out, an image is worked on as a whole where it fits in memory, else in
-    blocks that do."""
+    """Voxels per axis of the blocks in which images are labelled and post-processed, in validation
+    too; results are the same with any. Left out, an image is worked on as a whole where it fits in
+    memory, else in blocks that do."""
     logging: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe message shown on the terminal; the file `run.log` always holds all of them."""
 
@@ -78,7 +78,7 @@ class ValidationSettings(Table):
     prediction_only: bool = False
     """True compares the predictions themselves with the ground truth and labels nothing: then
     `validate` and `validate_checkpoints` choose the checkpoint by `prediction_metric`, and
-    parameters stay as configured."""
+    parameters stay as configured. Samples whose prediction does not fit in memory are left out."""
     prediction_metric: str = "patch.th_0_5.IoU"
     """Score that chooses the checkpoint with `prediction_only`: `precision`, `recall`, `fscore` or
     `IoU` of patches above a probability (`patch.th_0_5.IoU` ... `patch.th_0_9.IoU`) or of the

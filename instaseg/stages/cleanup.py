@@ -42,8 +42,9 @@ def _put_aside(prediction: Path) -> Path:
 
 
 def _leftovers(experiment: Experiment) -> list[Path]:
-    """Return what an earlier run was killed in deleting."""
-    return list(experiment.folder.glob("*/predicted/*/.*.deleted"))
+    """Return what an earlier run was killed in deleting, and what it would have deleted."""
+    scratch = experiment.folder.glob("*/evaluated/**/*.zarr")  # of results while they are scored
+    return [*experiment.folder.glob("*/predicted/*/.*.deleted"), *scratch]
 
 
 def _is_spent(experiment: Experiment, prediction: Path) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from instaseg.errors import StageError
 from instaseg.io.samples import Sample
+from instaseg.methods.build import MethodSpec
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.labelling import stored_fingerprint
@@ -29,6 +31,14 @@ def checkpoint_decoder(context: Context, checkpoint: int) -> Decode | None:
         context.method_spec,
         assembly_device(context),
     )
+
+
+def decoding_in_label(spec: MethodSpec) -> MethodSpec:
+    """Return the same method, whose codes are decoded as they are labelled and in no stage."""
+    if spec.build().coding is None:
+        return spec
+    code = spec.settings.code.model_copy(update={"decode": "label"})  # type: ignore[attr-defined]
+    return replace(spec, settings=spec.settings.model_copy(update={"code": code}))
 
 
 def assembly_device(context: Context) -> Device:

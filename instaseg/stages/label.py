@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
 
 from instaseg.blockwise.scheduler import Pool
-from instaseg.errors import InstasegError, StageError
 from instaseg.io.samples import Sample
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, require_decoded
 from instaseg.stages.labelling import (
     LabelTask,
-    block_shape_of,
     for_type,
     label_in_blocks,
     label_sample,
+    refinement,
+    run_by_size,
     stored_fingerprint,
 )
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
@@ -41,42 +39,20 @@ def run(context: Context) -> None:
     require_predictions(context, dataset, selection.checkpoint, names)
     require_decoded(context, dataset, selection, names)
     with Pool(context.workers) as pool:
-        _label(context, missing, pool)
-
-
-def _label(context: Context, tasks: Sequence[LabelTask], pool: Pool) -> None:
-    """Label samples, those that fit in memory as tasks, the others one by one in blocks.
-
-    Raises
-    ------
-    StageError
-        If samples failed; the others are finished.
-    """
-    blocks = {task: block_shape_of(task, context.config.general.block_shape) for task in tasks}
-    failures = []
-    try:
-        whole = [task for task in tasks if blocks[task] is None]
-        pool.run(label_sample, whole, description="label")
-    except StageError as error:
-        failures.append(str(error))
-    for task in tasks:
-        block_shape = blocks[task]
-        if block_shape is None:
-            continue
-        logger.info("label: %s in blocks of %s voxels", task, list(block_shape))
-        try:
-            label_in_blocks(task, block_shape, pool)
-        except InstasegError as error:
-            failures.append(f"{task}: {error}")
-    if failures:
-        raise StageError("\n".join(failures))
+        run_by_size(
+            pool,
+            missing,
+            context.config.general.block_shape,
+            whole=label_sample,
+            in_blocks=label_in_blocks,
+            description="label",
+        )
 
 
 def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> list[LabelTask]:
     """Return one task per sample, with the fingerprint its result gets."""
     experiment, parameters = context.experiment, selection.parameters
     decode = checkpoint_decoder(context, selection.checkpoint)
-    refine = RESULTS[context.method.result].refine
     return [
         LabelTask(
             sample=sample.name,
@@ -90,7 +66,7 @@ def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> lis
             decode=decode,
             device=assembly_device(context),
             medians=parameters.postprocessing.medians,
-            refine=None if refine is None else partial(refine, sample, parameters.labelling),
+            refine=refinement(context.method.result, sample, parameters.labelling),
         )
         for sample in dataset.samples
     ]

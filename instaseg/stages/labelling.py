@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
 from instaseg.blockwise.scheduler import Pool
 from instaseg.blockwise.store import open_store
 from instaseg.blockwise.work import BlockLabels, BlockWork, Run
-from instaseg.errors import DataError
+from instaseg.errors import DataError, InstasegError, StageError
 from instaseg.geometry import Coordinate, grid, whole
 from instaseg.io.arrays import array_attributes, has_array, new_array, open_array, write_array
 from instaseg.io.resampled import ResampledParts, resampled_labels
-from instaseg.io.samples import read_whole
-from instaseg.methods.base import Decode, Device, Head, Method, ShowsSteps
+from instaseg.io.samples import Sample, read_whole
+from instaseg.methods.base import Decode, Device, Head, Method, Result, ShowsSteps
 from instaseg.methods.build import MethodSpec
 from instaseg.postprocess.config import MedianFilter
 from instaseg.postprocess.medians import filter_box, filter_channels
@@ -32,6 +33,21 @@ IMAGE_SHAPE = "image_shape"
 """Attribute of a prediction that was made at another size: the image's own shape."""
 CHECKED = "check"
 """Folder, beside a sample's result, of arrays that show what it was made from."""
+
+
+class OnPrediction(Protocol):
+    """A task on the stored prediction of one sample."""
+
+    @property
+    def prediction(self) -> Path:
+        """Zarr folder of the predicted heads."""
+
+    @property
+    def method(self) -> MethodSpec:
+        """What predicted them."""
+
+
+PredictionTask = TypeVar("PredictionTask", bound=OnPrediction)
 
 
 @dataclass(frozen=True)
@@ -97,16 +113,65 @@ def for_type(labelling: Table, kind: str | None) -> Table:
     return labelling if resolve is None else cast(Table, resolve(kind))
 
 
-def block_shape_of(task: LabelTask, wanted: Coordinate | None) -> Coordinate | None:
-    """Return the blocks in which a sample is labelled; None where it is labelled as a whole.
+def refinement(
+    result: Result, sample: Sample, labelling: Table
+) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+    """Return what drops from a result what a sample shows to be wrong; None where nothing does."""
+    refine = RESULTS[result].refine
+    return None if refine is None else partial(refine, sample, labelling)
+
+
+def run_by_size(
+    pool: Pool,
+    tasks: Sequence[PredictionTask],
+    wanted: Coordinate | None,
+    *,
+    whole: Callable[[PredictionTask], None],
+    in_blocks: Callable[[PredictionTask, Coordinate, Pool], None],
+    description: str,
+) -> None:
+    """Do tasks on predictions: those that fit in memory as tasks, the others one by one in blocks.
 
     Parameters
     ----------
-    task : LabelTask
-        Its prediction exists.
+    pool : Pool
+        Where they run.
+    tasks : sequence
+        Their predictions exist.
     wanted : tuple of int, optional
-        What the configuration says; left out, the method decides by the size of the prediction.
+        Blocks as configured; left out, the method decides by the size of a prediction.
+    whole : callable
+        Does a task at once, in any process.
+    in_blocks : callable
+        Does a task in blocks, which run in the pool.
+    description : str
+        For messages.
+
+    Raises
+    ------
+    StageError
+        If samples failed; the others are finished.
     """
+    blocks = [_block_shape_of(task, wanted) for task in tasks]
+    failures = []
+    try:
+        at_once = [task for task, block in zip(tasks, blocks, strict=True) if block is None]
+        pool.run(whole, at_once, description=description)
+    except StageError as error:
+        failures.append(str(error))
+    for task, block in zip(tasks, blocks, strict=True):
+        if block is None:
+            continue
+        logger.info("%s: %s in blocks of %s voxels", description, task, list(block))
+        try:
+            in_blocks(task, block, pool)
+        except InstasegError as error:
+            failures.append(f"{task}: {error}")
+    if failures:
+        raise StageError("\n".join(failures))
+
+
+def _block_shape_of(task: OnPrediction, wanted: Coordinate | None) -> Coordinate | None:
     method = method_at(task.method, task.prediction)
     shape = open_array(task.prediction, method.labelled_heads[0].key).shape[1:]
     return blocks_of(method, shape, wanted)

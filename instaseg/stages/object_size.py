@@ -81,11 +81,15 @@ def _first_pass(
     predict_sample(
         predictor, part, normalize=statistics.apply, writers=prediction, margin=method.margin
     )
-    (instances,) = context.method_spec.at(sample.resolution).build().label(
-        prediction,
-        [context.config.vote_instances],
-        decode=checkpoint_decoder(context, checkpoint),
-        device=assembly_device(context),
+    (instances,) = (
+        context.method_spec.at(sample.resolution)
+        .build()
+        .label(
+            prediction,
+            [context.config.vote_instances],
+            decode=checkpoint_decoder(context, checkpoint),
+            device=assembly_device(context),
+        )
     )
     return median_diameter(instances, context.config.data.object_size, ndim=sample.ndim)
 

@@ -321,14 +321,18 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
         if labels == "optional" and f"{need}+labels" in needs:
             continue
         try:
+            samples = _samples_of(need.partition("+")[0], context)
             check_samples(
-                _samples_of(need.partition("+")[0], context),
+                samples,
                 context.config.data,
                 labels=labels,
                 least_shape=_least_shape(context),
                 instances=_instances(need, stages, context),
                 truth_faults=_truth_faults(context),
             )
+            check_together = RESULTS[context.method.result].check_together
+            if labels == "required" and check_together is not None:
+                check_together(samples, context.method_spec)
         except InstasegError as error:
             problems.append(str(error))
     if problems:

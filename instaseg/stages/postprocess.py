@@ -22,18 +22,12 @@ from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
 from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.predicting import require_predictions
-from instaseg.stages.results.instances import LABELLED, REPAIRED
+from instaseg.stages.results.instances import BLOCK_SHAPES, LABELLED, MOST_AT_ONCE, REPAIRED
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene, roi_state
 from instaseg.stages.selection import Selection, select
 
 logger = logging.getLogger(__name__)
-
-MOST_AT_ONCE = 1 << 27
-"""Voxels of instances, of all channels together, up to which all are in memory at once."""
-
-BLOCK_SHAPES = {2: (4096, 4096), 3: (256, 256, 256)}
-"""Blocks of larger ones by number of axes: whole chunks of the files."""
 
 
 @dataclass(frozen=True)

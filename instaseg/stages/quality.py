@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from instaseg.blockwise.scheduler import run_tasks
 from instaseg.errors import ConfigError, DataError
+from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample, read_whole
 from instaseg.methods.base import Decode
 from instaseg.methods.build import MethodSpec
@@ -18,6 +20,8 @@ from instaseg.stages.context import Context, Dataset
 from instaseg.stages.labelling import image_shape, method_at, read_prediction
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import read_scores, write_scores
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 FOLDER = "predictions"
@@ -75,6 +79,8 @@ def check_metric(context: Context) -> None:
 def quality_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]) -> list[Row]:
     """Return one row of mean scores per checkpoint; works out what is missing.
 
+    Samples whose predictions do not fit in memory, by the measure of the method, are left out.
+
     Returns
     -------
     list of dict
@@ -92,7 +98,11 @@ def quality_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]
     overwrite = context.options.existing == "overwrite"
     for number, of_one in tasks.items():
         missing = [t for t in of_one if overwrite or read_scores(t.output, t.fingerprint) is None]
+        missing = [t for t in missing if _fits(context, t, t.sample.open_raw().shape[1:])]
         predict_missing(context, Dataset(dataset.name, tuple(t.sample for t in missing)), number)
+        key = context.method.heads[0].key
+        stored = [open_array(task.prediction, key).shape[1:] for task in missing]
+        missing = [t for t, n in zip(missing, stored, strict=True) if _fits(context, t, n)]
         run_tasks(measure_sample, missing, workers=context.workers, description="predictions")
     return [_row(context, number, of_one) for number, of_one in tasks.items()]
 
@@ -114,6 +124,23 @@ def _tasks(context: Context, dataset: Dataset, checkpoint: int) -> list[QualityT
         )
         for sample in dataset.samples
     ]
+
+
+def _fits(context: Context, task: QualityTask, shape: Sequence[int]) -> bool:
+    """Return whether the prediction of an image of `shape` fits in memory; says so if not.
+
+    It is compared with the ground truth as a whole: methods share no way to add up their scores.
+    """
+    if context.method.block_shape(shape) is None:
+        return True
+    logger.warning(
+        "%s: its prediction of %s voxels does not fit in memory, where predictions themselves are"
+        " scored; left out. Cut smaller samples from it, or set validation.prediction_only = false,"
+        " which labels it in blocks",
+        task,
+        list(shape),
+    )
+    return False
 
 
 def measure_sample(task: QualityTask) -> None:
@@ -144,8 +171,8 @@ def _row(context: Context, checkpoint: int, tasks: Sequence[QualityTask]) -> Row
     metric = context.config.validation.prediction_metric
     if metric not in means:
         raise DataError(
-            f"[validation] prediction_metric: {metric}: expected samples that have a value, found"
-            f" none among {len(tasks)}; choose another one"
+            f"[validation] prediction_metric: {metric}: expected samples that have a value and fit"
+            f" in memory, found none among {len(tasks)}; choose another one, or other samples"
         )
     parameters = context.parameters({})
     return {"checkpoint": checkpoint, "parameters": parameters.name, "values": {}, **means}

@@ -32,7 +32,7 @@ from instaseg.stages.results.kind import Scores, Subject
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene
 
-_FORMAT = 2
+_FORMAT = 3
 """Rises when scores get other names or meanings; those of an earlier one are worked out again."""
 
 
@@ -97,7 +97,9 @@ def evaluate_baseline(task: EvaluationTask) -> None:
     """Score the baseline's result of one sample and write the scores."""
     baseline = RESULTS[task.result].baseline(task.method, task.settings)
     assert baseline is not None, "tasks are made for baselines that exist"
-    _score_and_write(task, baseline.segment(task.sample.read_raw()))
+    scratch = task.output.with_suffix(".zarr")
+    with baseline.segment(task.sample.open_raw(), scratch) as result:
+        _score_and_write(task, result)
 
 
 def _score_and_write(task: EvaluationTask, result: Source) -> None:
@@ -159,10 +161,15 @@ def validate_sample(task: ValidationTask) -> None:
             result = postprocess(result, repair, scene)
         if kind.refine is not None:
             result = kind.refine(task.sample, parameters.labelling, result)
-        settings = parameters.evaluation.without_unread_scores()
-        subject = Subject(task.sample, task.method, settings)
-        scores = kind.score(truth, result, subject)
-        write_scores(task.outputs[number], scores, task.fingerprints[number])
+        score_set(task, number, truth, result)
+
+
+def score_set(task: ValidationTask, number: int, truth: Source, result: Source) -> None:
+    """Score what one of the parameter sets gave, in memory or on disk, and write the scores."""
+    settings = task.sets[number].evaluation.without_unread_scores()
+    subject = Subject(task.sample, task.method, settings)
+    scores = RESULTS[task.method.build().result].score(truth, result, subject)
+    write_scores(task.outputs[number], scores, task.fingerprints[number])
 
 
 def _labelled(

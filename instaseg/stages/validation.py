@@ -8,19 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instaseg.blockwise.scheduler import run_tasks
+from instaseg.blockwise.scheduler import Pool
 from instaseg.errors import DataError
+from instaseg.geometry import Coordinate
+from instaseg.io.arrays import open_array, scratch_zarr
 from instaseg.io.samples import Sample
 from instaseg.metrics.config import direction
 from instaseg.metrics.summary import average_scores, value_of
 from instaseg.run.fingerprint import fingerprint
 from instaseg.run.sweep import ParameterSet, best_row, combinations
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.decoding import assembly_device, checkpoint_decoder
+from instaseg.stages.decoding import assembly_device, checkpoint_decoder, decoding_in_label
+from instaseg.stages.labelling import (
+    LabelTask,
+    for_type,
+    label_in_blocks,
+    refinement,
+    run_by_size,
+)
+from instaseg.stages.postprocess import RepairTask, repair_sample
 from instaseg.stages.predicting import predict_missing, prediction_fingerprint
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import roi_state
-from instaseg.stages.scoring import ValidationTask, read_scores, validate_sample
+from instaseg.stages.scoring import ValidationTask, read_scores, score_set, validate_sample
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +159,7 @@ def _work_out(context: Context, dataset: Dataset, jobs: Sequence[Job]) -> None:
         ValidationTask(
             sample=group[0].sample,
             prediction=prediction,
-            method=context.method_spec,
+            method=decoding_in_label(context.method_spec),
             sets=tuple(job.parameters for job in group),
             outputs=tuple(job.output for job in group),
             fingerprints=tuple(job.fingerprint for job in group),
@@ -158,7 +168,71 @@ def _work_out(context: Context, dataset: Dataset, jobs: Sequence[Job]) -> None:
         )
         for prediction, group in by_prediction.items()
     ]
-    run_tasks(validate_sample, tasks, workers=context.workers, description="validate")
+    with Pool(context.workers) as pool:
+        run_by_size(
+            pool,
+            tasks,
+            context.config.general.block_shape,
+            whole=validate_sample,
+            in_blocks=validate_in_blocks,
+            description="validate",
+        )
+
+
+def validate_in_blocks(task: ValidationTask, block_shape: Coordinate, pool: Pool) -> None:
+    """Label, repair and score one sample with each parameter set, as the stages do in blocks.
+
+    Results lie beside the scores until they are scored; sets that label alike share them. Finished
+    blocks of a run that failed are kept for the next one, as by `label`.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, parameters in enumerate(task.sets):
+        alike = fingerprint("alike", parameters.labelling, parameters.postprocessing.median)
+        groups.setdefault(alike, []).append(number)
+    for numbers in groups.values():
+        with scratch_zarr(task.outputs[numbers[0]].with_suffix(".zarr")) as scratch:
+            label_in_blocks(_label_task(task, numbers[0], scratch), block_shape, pool)
+            for number in numbers:
+                _repair_and_score(task, number, scratch, block_shape)
+
+
+def _label_task(task: ValidationTask, number: int, output: Path) -> LabelTask:
+    parameters, sample = task.sets[number], task.sample
+    return LabelTask(
+        sample=sample.name,
+        prediction=task.prediction,
+        output=output,
+        method=task.method,
+        parameters=for_type(parameters.labelling, sample.kind),
+        fingerprint=task.fingerprints[number],
+        decode=task.decode,
+        device=task.device,
+        medians=parameters.postprocessing.medians,
+        refine=refinement(task.method.build().result, sample, parameters.labelling),
+    )
+
+
+def _repair_and_score(
+    task: ValidationTask, number: int, path: Path, block_shape: Coordinate
+) -> None:
+    """Repair a stored result, where there is something to repair, and score it."""
+    kind = RESULTS[task.method.build().result]
+    if kind.repaired is not None:
+        repair = RepairTask(
+            sample=task.sample,
+            path=path,
+            prediction=task.prediction,
+            method=task.method,
+            settings=task.sets[number].postprocessing,
+            fingerprint=task.fingerprints[number],
+            block_shape=block_shape,
+        )
+        try:
+            repair_sample(repair)
+        finally:
+            repair.table.unlink(missing_ok=True)
+    truth = kind.open_truth(task.sample, task.method)
+    score_set(task, number, truth, open_array(path, kind.repaired or kind.key))
 
 
 def average_row(context: Context, jobs: Sequence[Job]) -> Row:

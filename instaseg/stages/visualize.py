@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instaseg.io.arrays import open_array
-from instaseg.io.samples import Sample, read_whole
+from instaseg.io.samples import Sample
 from instaseg.io.text import to_toml, write_text
 from instaseg.metrics.summary import average_scores, worst_samples
 from instaseg.progress import progress
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 def run(context: Context) -> str:
     """Draw losses, scores and one overlay per sample; write the page that shows them.
 
+    Samples are read part by part; memory is that of a part and of the picture, which has one plane.
     With ``--sample`` only these are drawn; the page shows them beside what was drawn before.
     """
     dataset, selection = context.dataset("test"), select(context)
@@ -180,7 +181,7 @@ def _made_from(context: Context, dataset: Dataset, sample: Sample, selection: Se
 
 def _overlay(context: Context, dataset: Dataset, sample: Sample, selection: Selection) -> Figure:
     path = instances_path(context, dataset, sample, selection)
-    result = read_whole(open_array(path, finished_key(context, sample, path, selection)))
+    result = open_array(path, finished_key(context, sample, path, selection))
     subject = Subject(sample, context.method_spec, selection.parameters.evaluation)
     return RESULTS[context.method.result].overlay(result, subject, context.config.visualize)
 

@@ -4,9 +4,14 @@ import h5py
 import numpy as np
 import pytest
 
+from instaseg.data.config import DataSettings
+from instaseg.data.crops import open_crop_image
+from instaseg.data.normalization import Statistics
 from instaseg.errors import DataError
+from instaseg.geometry import whole
 from instaseg.io.cremi import has_annotations, read_sites
 from instaseg.io.points import positions
+from instaseg.io.samples import find_samples, read_whole
 
 RAW = "volumes/raw"
 
@@ -82,3 +87,36 @@ def test_wrong_annotations_are_refused(file, key, values, text):
     change(file, key, np.array(values))
     with pytest.raises(DataError, match=text):
         read_sites(file, RAW)
+
+
+CLEFTS = "volumes/labels/clefts"
+
+
+@pytest.mark.parametrize("kind", ["uint64", "uint32"])
+def test_ones_are_background_of_painted_clefts(file, kind):
+    ones = np.iinfo(kind).max
+    painted = np.full((5, 20, 20), ones, kind)
+    painted[1, 2:5, 3:9] = 7
+    with h5py.File(file, "a") as out:
+        out[CLEFTS] = painted
+    settings = DataSettings(ndim=3, gt_key=CLEFTS)
+    (sample,) = find_samples(file, settings, truth="clefts")
+    labels = sample.open_labels()
+    assert labels.dtype == painted.dtype
+    expected = np.where(painted == 7, 7, 0)
+    np.testing.assert_array_equal(read_whole(labels), expected)
+    part = (slice(1, 2), slice(0, 4), slice(2, 5))
+    np.testing.assert_array_equal(labels[part], expected[part])
+    smaller = sample.resized((5, 10, 10)).read_labels()
+    assert sorted(set(smaller.ravel().tolist())) == [0, 7]
+    crop = open_crop_image(sample, Statistics((0.0,), (1.0,))).crop_labels(whole((5, 20, 20)))
+    np.testing.assert_array_equal(crop[0] != 0, expected != 0)
+    (other,) = find_samples(file, settings)
+    assert other.read_labels().max() == ones
+
+
+def test_other_types_of_painted_clefts_are_read_as_they_are(file):
+    with h5py.File(file, "a") as out:
+        out[CLEFTS] = np.full((5, 20, 20), 255, np.uint8)
+    (sample,) = find_samples(file, DataSettings(ndim=3, gt_key=CLEFTS), truth="clefts")
+    assert (sample.read_labels() == 255).all()

@@ -1,8 +1,13 @@
+from functools import partial
+
 import numpy as np
 import pytest
+from skimage.filters import threshold_otsu
 
+from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
-from instaseg.metrics import otsu_components
+from instaseg.io.arrays import slabs
+from instaseg.metrics import baseline, otsu_components
 
 
 def test_two_bright_objects():
@@ -38,3 +43,17 @@ def test_bad_input():
         otsu_components(np.zeros((4, 4)))
     with pytest.raises(DataError, match="raw has NaN or infinite values"):
         otsu_components(np.array([[[0, np.nan]]]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_threshold_of_slabs_is_that_of_the_whole(dtype, channels, monkeypatch):
+    monkeypatch.setattr(baseline, "slabs", partial(slabs, voxels=40))
+    rng = np.random.default_rng(0)
+    signs = -1 if np.dtype(dtype).kind != "u" else 0
+    raw = (rng.integers(signs * 50, 90, (channels, 7, 5, 6)) * rng.random((7, 5, 6))).astype(dtype)
+    grey = raw[0] if channels == 1 else raw.mean(axis=0)
+    wanted = grey > threshold_otsu(grey.reshape(1, -1))
+    bright = baseline.OtsuForeground(raw)
+    assert (bright[2:5, 0:5, 1:3] == wanted[2:5, 0:5, 1:3]).all()
+    assert (otsu_components(raw) == local_labels(wanted)).all()

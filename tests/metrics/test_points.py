@@ -13,6 +13,7 @@ from instaseg.io.points import make_points, no_points
 from instaseg.metrics.config import PointEvaluationSettings, point_score_names
 from instaseg.metrics.points import (
     association_rows,
+    connection_rows,
     match_connections,
     match_points,
     matches_of,
@@ -145,6 +146,17 @@ def test_association_tables():
     ]
     assert false == []
     assert association_rows(truth, predicted, 0, found["pre"])[1] == [[1, 1.0, 40.0, 40.0]]
+
+
+def test_association_tables_of_connections():
+    truth, predicted = example()
+    found = matches_of(truth, predicted, spacing=(1, 1, 1), tolerance=3)["connections"]
+    associations, false = connection_rows(truth, predicted, found)
+    assert associations == [
+        [0, 1, 0, 2, 1.0, "TP", 1, 5, 5, 1, 5, 9, 1, 5, 6, 1, 5, 8],
+        [0, 2, -1, -1, -1, "FN", 1, 5, 5, 1, 9, 5, *[-1] * 6],
+    ]
+    assert false == [[1, 3, 1, 40, 40, 1, 9, 6]]
 
 
 def test_settings_name_scores_of_points():

@@ -181,3 +181,17 @@ def test_rings_in_rings_are_filled_as_in_the_whole(seed, block_shape):
     wanted = postprocess(labels, FILLING, without_units(2))
     found = repaired(labels, FILLING, ndim=2, block_shape=block_shape)
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_one_slice_in_blocks_is_an_image_in_blocks():
+    ring = np.zeros((12, 12), np.uint16)
+    ring[1:10, 1:10] = 5
+    ring[3:8, 3:8] = 0
+    ring[5, 5] = 7
+    ring[11, 4:9] = 9
+    steps = PostprocessingSettings(refine=("fill_holes", "clear_border"), relabel="keep")
+    wanted = repaired(ring, steps, ndim=2, block_shape=(4, 5))
+    assert np.unique(wanted).tolist() == [0, 5, 7]
+    assert (wanted[3:8, 3:8] > 0).all()
+    found = repaired(ring[np.newaxis], steps, ndim=3, block_shape=(1, 4, 5))
+    assert found[0].tolist() == wanted.tolist()

@@ -95,6 +95,37 @@ def test_holes_of_volumes_are_those_of_scipy():
         np.testing.assert_array_equal(fill_holes(mask, ndim=3), wanted)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_of_one_slice_is_repaired_as_an_image(axis):
+    rng = np.random.default_rng(axis)
+    for step in (
+        {"fill_holes": "per_instance"},
+        {"refine": ("fill_holes",)},
+        {"refine": ("clear_border",)},
+        {"components": "largest"},
+        {"repair_size": 9},
+    ):
+        for labels in (RING, *(rng.integers(0, 3, (9, 8)) * (rng.random((9, 8)) < 0.8),) * 4):
+            wanted = repaired(labels, 2, **step)
+            found = repaired(np.expand_dims(labels, axis), 3, **step)
+            np.testing.assert_array_equal(found.squeeze(axis), wanted)
+
+
+def test_one_slice_has_holes_and_a_border_of_its_own():
+    labels = np.where(RING == 2, 0, RING)
+    filled = np.where(FILLED == 2, 5, FILLED)
+    assert fill_holes(labels[np.newaxis], ndim=3)[0].tolist() == filled.tolist()
+    left = repaired(RING[np.newaxis], 3, refine=("clear_border",))
+    assert left[0].tolist() == np.where(RING == 2, 2, 0).tolist()
+    line = np.array([[1, 0, 1, 2, 1, 0, 1]])
+    assert fill_holes(line, ndim=2).tolist() == line.tolist()
+
+
+def test_a_slice_of_a_thick_volume_has_no_holes():
+    volume = np.stack([RING * 0, RING, RING * 0])
+    assert fill_holes(volume, ndim=3).tolist() == volume.tolist()
+
+
 def test_a_channel_fills_without_regard_to_others():
     channels = np.stack([RING * (RING == 5), RING * (RING == 2)])
     assert (fill_holes(channels, ndim=2)[0, 1:4, 1:4] == 5).all()

@@ -1,9 +1,14 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 
+from instaseg.io.arrays import open_array, slabs, write_array
+from instaseg.metrics import overlaps
 from instaseg.metrics.kinds import find_errors
 from instaseg.metrics.overlaps import find_instances
+from instaseg.report import overlays
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import png_bytes
 from instaseg.report.overlays import (
@@ -12,10 +17,17 @@ from instaseg.report.overlays import (
     instance_outlines,
     overlay_figure,
     prediction_figure,
+    shown_instances,
+    shown_plane,
 )
 
 PLAIN = VisualizeSettings(percentiles=(0, 100), gamma=1, dpi=40)
 MIDDLE = VisualizeSettings(percentiles=(0, 100), gamma=1, dpi=40, plane="middle")
+
+
+def outlines_of(labels, settings, *, ndim):
+    found = find_instances(labels, ndim=ndim)
+    return instance_outlines(shown_instances(found, settings), len(found))
 
 
 def test_one_channel_is_grey_between_its_percentiles():
@@ -49,20 +61,18 @@ def test_volumes_are_projected_or_cut():
 def test_the_outline_of_one_voxel_goes_round_it():
     labels = np.zeros((5, 6), int)
     labels[2, 4] = 3
-    ((line,),) = instance_outlines(find_instances(labels, ndim=2), PLAIN)
+    ((line,),) = outlines_of(labels, PLAIN, ndim=2)
     assert sorted(set(map(tuple, line.tolist()))) == [(3.5, 2), (4, 1.5), (4, 2.5), (4.5, 2)]
 
 
 def test_outlines_of_overlapping_channels_and_volumes():
     channels = np.zeros((2, 5, 5), bool)
     channels[0, 2], channels[1, :, 2] = True, True
-    outlines = instance_outlines(find_instances(channels, ndim=2), PLAIN)
-    assert [len(lines) for lines in outlines] == [1, 1]
+    assert [len(lines) for lines in outlines_of(channels, PLAIN, ndim=2)] == [1, 1]
     volume = np.zeros((3, 4, 4), int)
     volume[0, 0, 0], volume[0, 0, 2], volume[1, 2, 2] = 1, 1, 2
-    found = find_instances(volume, ndim=3)
-    assert [len(lines) for lines in instance_outlines(found, PLAIN)] == [2, 1]
-    assert [len(lines) for lines in instance_outlines(found, MIDDLE)] == [0, 1]
+    assert [len(lines) for lines in outlines_of(volume, PLAIN, ndim=3)] == [2, 1]
+    assert [len(lines) for lines in outlines_of(volume, MIDDLE, ndim=3)] == [0, 1]
 
 
 @pytest.mark.parametrize("shape", [(1, 20, 30), (3, 20, 30), (1, 4, 20, 30)])
@@ -143,6 +153,31 @@ def test_neighbours_have_different_colours():
     rng = np.random.default_rng(0)
     tiles = rng.permutation(48).reshape(6, 8) + 1
     labels = np.kron(tiles, np.ones((3, 3), int))
-    colours = np.array(instance_colours(find_instances(labels, ndim=2), PLAIN))[tiles - 1]
+    shown = shown_instances(find_instances(labels, ndim=2), PLAIN)
+    colours = np.array(instance_colours(shown, 48))[tiles - 1]
     assert (colours[1:] != colours[:-1]).all()
     assert (colours[:, 1:] != colours[:, :-1]).all()
+
+
+@pytest.mark.parametrize("settings", [PLAIN, MIDDLE])
+def test_volumes_on_disk_are_shown_part_by_part_as_they_are_in_memory(
+    settings, tmp_path, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 7, (2, 7, 9, 11)) * (rng.random((2, 7, 9, 11)) < 0.1)
+    write_array(tmp_path / "a.zarr", "labels", volume, chunks=(1, 2, 4, 4))
+    monkeypatch.setitem(overlaps._SIDE, 3, 4)
+    monkeypatch.setattr(overlays, "slabs", partial(slabs, voxels=2 * 9 * 11))
+    stored = open_array(tmp_path / "a.zarr", "labels")
+    plane = volume.max(axis=1) if settings is PLAIN else volume[:, 3]
+    np.testing.assert_array_equal(shown_plane(stored, settings, lead=1), plane)
+    found = find_instances(stored, ndim=3)
+    pictures = {one.number: one for one in shown_instances(found, settings)}
+    for number, (channel, label) in enumerate(zip(found.channel, found.label, strict=True)):
+        seen = volume[channel] == label
+        seen = seen.any(axis=0) if settings is PLAIN else seen[3]
+        picture = np.zeros_like(seen)
+        if number in pictures:
+            assert all(pictures[number].mask.any(axis=axis)[[0, -1]].all() for axis in (0, 1))
+            picture[pictures[number].box] = pictures[number].mask
+        np.testing.assert_array_equal(picture, seen)

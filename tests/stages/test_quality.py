@@ -5,6 +5,8 @@ import tomllib
 
 import pytest
 
+from instaseg.methods.patches.method import PatchesMethod
+
 ONLY = ("--set", "validation.prediction_only=true")
 METRIC = "patch.th_0_5.IoU"
 
@@ -42,3 +44,12 @@ def test_a_score_that_is_none_is_refused_before_any_work(experiment, run):
     refused = run("--do", "validate_checkpoints", "-id", experiment, *ONLY, *wrong)
     assert refused.code == 2
     assert "the nearest is 'patch.th_0_5.IoU'" in refused.err
+
+
+def test_predictions_that_do_not_fit_in_memory_are_left_out(experiment, run, monkeypatch):
+    monkeypatch.setattr(PatchesMethod, "block_shape", lambda *_: (8, 8))
+    done = run("--do", "validate", "-id", experiment, "--checkpoint", "8", *ONLY)
+    assert done.code == 1
+    assert done.err.count("does not fit in memory, where predictions themselves are scored") == 2
+    assert "fit in memory, found none among 2" in done.err
+    assert not list(experiment.glob("val/evaluated/8/predictions/*"))

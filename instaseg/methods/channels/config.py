@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -40,6 +40,33 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+class LengthTable(Table):
+    """A table with lengths that follow the size of a voxel where they are left out."""
+
+    SIDES: ClassVar[Mapping[str, float]] = {}
+    """Keys with a length, and what it is where it is left out, in smallest sides of a voxel."""
+
+    def length(self, key: str, spacing: Sequence[float]) -> float:
+        """Return a length in physical units.
+
+        Parameters
+        ----------
+        key : str
+            One of `SIDES`.
+        spacing : sequence of float
+            Size of a voxel along each axis, in physical units.
+
+        Examples
+        --------
+        >>> CentreSettings().length("radius", (2.0, 0.5))
+        1.5
+        >>> CentreSettings(radius=4.0).length("radius", (2.0, 0.5))
+        4.0
+        """
+        given: float | None = getattr(self, key)
+        return self.SIDES[key] * min(spacing) if given is None else given
+
+
 class ContourSettings(Table):
     """``[method.contour]``: what belongs to a contour."""
 
@@ -69,37 +96,46 @@ class DistanceSettings(Table):
     """Where the loss counts; background is 0."""
 
 
-class SignedDistanceSettings(Table):
+class SignedDistanceSettings(LengthTable):
     """``[method.signed_distance]``: distance to the border, negative outside."""
+
+    SIDES: ClassVar[Mapping[str, float]] = {"alpha": 10.0}
 
     scale: Literal["instance", "tanh"] = "instance"
     """Inside 0 to 1 for each instance and -1 in the background, or `tanh(distance / alpha)` on both
     sides."""
 
-    alpha: Positive = 10.0
-    """Distance in physical units at which `tanh` reaches 0.76."""
+    alpha: Positive | None = None
+    """Distance in physical units at which `tanh` reaches 0.76; 10 times the smallest side of a
+    voxel where it is left out."""
 
 
-class RidgeSettings(Table):
+class RidgeSettings(LengthTable):
     """``[method.ridge]``: high on contours, low inside instances and far away from them."""
+
+    SIDES: ClassVar[Mapping[str, float]] = {"cap": 20.0}
 
     scale: Literal["instance", "image"] = "instance"
     """Fall to 0 at the centre of every instance, and `cap` away from them; or scale by the largest
     distances in the image, as BiaPy did before 3.0, which cannot be learnt from crops."""
 
-    cap: Positive = 20.0
-    """Distance from instances, in physical units, at which the background reaches 0."""
+    cap: Positive | None = None
+    """Distance from instances, in physical units, at which the background reaches 0; 20 times the
+    smallest side of a voxel where it is left out."""
 
 
-class CentreSettings(Table):
+class CentreSettings(LengthTable):
     """``[method.centre]``: where the middle of each instance is."""
+
+    SIDES: ClassVar[Mapping[str, float]] = {"radius": 3.0}
 
     kind: Literal["point", "gauss", "skeleton"] = "point"
     """A ball around the voxel nearest the centre of mass, a bell curve around it, or a tube around
     the skeleton; each inside its instance."""
 
-    radius: Positive = 3.0
-    """Radius of ball and tube, standard deviation of the bell curve, in physical units."""
+    radius: Positive | None = None
+    """Radius of ball and tube, standard deviation of the bell curve, in physical units; 3 times the
+    smallest side of a voxel where it is left out."""
 
 
 class CentreDistanceSettings(Table):
@@ -112,15 +148,18 @@ class CentreDistanceSettings(Table):
     """From 0 to 1 in each instance, or in physical units."""
 
 
-class NeighbourDistanceSettings(Table):
+class NeighbourDistanceSettings(LengthTable):
     """``[method.neighbour_distance]``: high where another instance is near."""
+
+    SIDES: ClassVar[Mapping[str, float]] = {"cap": 20.0}
 
     scale: Literal["instance", "physical"] = "instance"
     """From 1 next to another instance to 0 at the farthest voxel of each instance, or 1 to 0 within
     `cap` of another instance."""
 
-    cap: Positive = 20.0
-    """Distance in physical units at which `physical` reaches 0."""
+    cap: Positive | None = None
+    """Distance in physical units at which `physical` reaches 0; 20 times the smallest side of a
+    voxel where it is left out."""
 
     closing: int = Field(default=3, ge=1)
     """Voxels of a grey closing; 1 leaves values as they are."""
@@ -169,14 +208,17 @@ class TouchingSettings(Table):
     left out."""
 
 
-class BorderWeightSettings(Table):
+class BorderWeightSettings(LengthTable):
     """``[method.border_weight]``: background between instances counts more in the loss."""
+
+    SIDES: ClassVar[Mapping[str, float]] = {"sigma": 5.0}
 
     strength: float = Field(default=0.0, ge=0)
     """Added weight where two instances meet; 0 adds none."""
 
-    sigma: Positive = 5.0
-    """How fast it falls with the distances to the two nearest instances, in physical units."""
+    sigma: Positive | None = None
+    """How fast it falls with the distances to the two nearest instances, in physical units; 5 times
+    the smallest side of a voxel where it is left out."""
 
 
 class ChannelsSettings(Table):

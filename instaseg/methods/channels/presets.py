@@ -16,13 +16,20 @@ from typing import Literal
 
 from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError
-from instaseg.methods.channels.config import ChannelsSettings, LabelSettings, Threshold
+from instaseg.methods.channels.config import (
+    ChannelsSettings,
+    LabelSettings,
+    LengthTable,
+    Threshold,
+)
 from instaseg.methods.channels.registry import Channel, channels_of
 from instaseg.settings import Table
 
 Decoder = Literal["watershed", "stars", "flow", "affinities"]
 Side = Literal["above", "below"]
 Background = Literal["none", "far", "unseeded", "outside"]
+Problem = tuple[tuple[str, ...], str]
+"""Table and keys that a message is about, and the message."""
 
 AREAS = ("foreground", "interior", "background")
 """Channels that say where instances are."""
@@ -34,6 +41,8 @@ OFFSETS = ("offset_z", "offset_y", "offset_x")
 """Together they are ``offsets`` in the table of presets."""
 ALONE = ("distance", "signed_distance")
 """Depths that also say where instances are."""
+_ROLE_KEYS = ("seed_channels", "mask_channels", "flooded_channels")
+"""Keys of ``[vote_instances]`` that name channels."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +251,7 @@ def make_plan(
     )
 
 
-def disagreements(tables: Mapping[str, Table]) -> Iterator[tuple[tuple[str, ...], str]]:
+def disagreements(tables: Mapping[str, Table]) -> Iterator[Problem]:
     """Yield what ``[method]`` and ``[vote_instances]`` do not agree on: the place, and the message.
 
     Parameters
@@ -303,9 +312,9 @@ def _has_mask(labelling: LabelSettings, roles: _Roles) -> bool:
 
 def _problems(
     settings: ChannelsSettings, labelling: LabelSettings, channels: Sequence[Channel]
-) -> Iterator[tuple[tuple[str, ...], str]]:
+) -> Iterator[Problem]:
     """Yield what is wrong with channels and settings together: the place, and the message."""
-    own = (labelling.seed_channels, labelling.mask_channels, labelling.flooded_channels)
+    own = [getattr(labelling, key) for key in _ROLE_KEYS]
     if find_preset(settings.channels) is None and None in own:
         yield (
             ("method", "channels"),
@@ -315,18 +324,16 @@ def _problems(
         )
         return
     there = words(settings.channels)
-    for key in ("seed_channels", "mask_channels", "flooded_channels"):
-        wrong = sorted(set(getattr(labelling, key) or ()) - there)
-        if wrong:
-            yield (
-                ("vote_instances", key),
-                f"must be channels of the method ({', '.join(sorted(there))}); got"
-                f" {', '.join(wrong)}; add it to method.channels or remove it",
-            )
-            return
-    yield from _unused_thresholds(labelling, _roles(labelling, settings.channels), there)
+    roles = _roles(labelling, settings.channels)
+    yield from _tables_without_channel(settings)
+    wrong = [*_wrong_roles(labelling, settings.channels), *_missing_roles(labelling, roles)]
+    yield from wrong
+    if wrong:
+        return
+    yield from _without_effect(labelling, roles, there)
+    yield from _unused_thresholds(labelling, roles, there)
     yield from _out_of_range(labelling, channels)
-    yield from _unknown_area(labelling, _roles(labelling, settings.channels), channels)
+    yield from _unknown_area(labelling, roles, channels)
     ndim = 3 if any(len(one.context) == 3 for one in channels) else 2
     missing = sorted(set(OFFSETS[3 - ndim :]) - set(settings.channels))
     if "offsets" in there and missing:
@@ -347,17 +354,137 @@ _FAMILIES = {
 """Channels that share the keys ``seed_<family>`` and ``mask_<family>``."""
 
 
-def _family(name: str) -> str:
-    return next(family for family, names in _FAMILIES.items() if name in names)
+_FAMILY = {name: family for family, names in _FAMILIES.items() for name in names}
+"""Family of each channel that has one value at a voxel."""
+
+
+def _wrong_roles(labelling: LabelSettings, names: Iterable[str]) -> Iterator[Problem]:
+    """Yield a problem for each key with channels that cannot be what the key makes them."""
+    there = words(names)
+    keys = {key: getattr(labelling, key) or () for key in _ROLE_KEYS}
+    for key, named in keys.items():
+        if unknown := sorted(set(named) - there):
+            yield (
+                ("vote_instances", key),
+                f"must be channels of the method ({', '.join(sorted(there))}); got"
+                f" {', '.join(unknown)}; add it to method.channels or remove it",
+            )
+        elif several := [name for name in named if name not in _FAMILY]:
+            yield (
+                ("vote_instances", key),
+                f"must be channels with one value at each voxel; got {', '.join(several)}; remove"
+                " it, or leave out the key",
+            )
+    if "centre" in keys["mask_channels"]:
+        yield (
+            ("vote_instances", "mask_channels"),
+            "must be channels that tell where instances end; got centre, which is the middle of"
+            " them; name another, such as foreground",
+        )
+
+
+def _missing_roles(labelling: LabelSettings, roles: _Roles) -> Iterator[Problem]:
+    """Yield a problem where there is nothing for what a decoder cannot do without."""
+    if labelling.seed_channels == ():
+        yield (
+            ("vote_instances", "seed_channels"),
+            "must be one channel or more; got []; name one, or leave out the key",
+        )
+    elif roles.decoder == "watershed" and not roles.seeds:
+        yield (
+            ("vote_instances", "flooded_channels"),
+            "must be left out where a flow is followed, which has no seeds to flood from; got"
+            f" {', '.join(roles.flooded) or '[]'}; remove it, or name seed_channels as well",
+        )
+    if roles.decoder in ("flow", "affinities") and not roles.mask:
+        yield (
+            ("vote_instances", "mask_channels"),
+            f"must be one channel or more where channels are decoded by {roles.decoder}; got [];"
+            " name one, or leave out the key",
+        )
+
+
+_FLOODING: tuple[Decoder, ...] = ("watershed", "affinities")
+_SEEDED: tuple[Decoder, ...] = ("watershed", "stars", "affinities")
+_DECODERS_OF: Mapping[str, tuple[Decoder, ...]] = {
+    "seed_smoothing": _SEEDED,
+    "surface_smoothing": _SEEDED,
+    "seed_peaks": _SEEDED,
+    "seed_steps": _SEEDED,
+    "seed_radii": _SEEDED,
+    "min_seed": _FLOODING,
+    "unseeded": _FLOODING,
+    "star_overlap": ("stars",),
+    "star_peaks": ("stars",),
+    "star_paint": ("stars",),
+    "flow_steps": ("flow",),
+    "sink_hits": ("flow",),
+    "flow_error": ("flow",),
+    "partition": ("affinities",),
+}
+"""Keys of ``[vote_instances]`` that not all decoders look at, and those that do."""
+_BACKGROUNDS_OF: Mapping[str, tuple[Background, ...]] = {
+    "max_object": ("outside",),
+    "background_seeds": ("outside",),
+    "background_radius": ("far", "unseeded"),
+}
+"""Keys that are about seeds of the background, and which seeds these are."""
+_ABOUT_MASK = ("mask_steps", "mask_radii", "unseeded")
+"""Keys that do nothing where instances may be everywhere."""
+
+
+def _without_effect(
+    labelling: LabelSettings, roles: _Roles, there: frozenset[str]
+) -> Iterator[Problem]:
+    """Yield a problem for each key that is not as it is left out, and that nothing looks at.
+
+    What is written as it is left out changes nothing; the configuration of an experiment has all.
+    """
+    unused = [key for key, decoders in _DECODERS_OF.items() if roles.decoder not in decoders]
+    unused += [key for key, those in _BACKGROUNDS_OF.items() if roles.background not in those]
+    if not roles.mask or not _has_mask(labelling, roles):
+        unused += _ABOUT_MASK
+    for key in dict.fromkeys(unused):
+        value = getattr(labelling, key)
+        if value != LabelSettings.model_fields[key].default:
+            yield (
+                ("vote_instances", key),
+                f"has no effect with the channels {', '.join(sorted(there))}, which are decoded by"
+                f" {roles.decoder}; got {value!r}; remove it",
+            )
+
+
+_LOOK_AT = {"contour": ("contour", "interior", "ridge"), "offset": OFFSETS}
+"""Channels that look at a table which is not only for the channel of its name."""
+
+
+def _tables_without_channel(settings: ChannelsSettings) -> Iterator[Problem]:
+    """Yield a problem for each key of a table that is for channels that are not there."""
+    for name in (one for one in ChannelsSettings.model_fields if one != "border_weight"):
+        table, users = getattr(settings, name), _LOOK_AT.get(name, (name,))
+        if name == "contour" and settings.distance.border_of == "interior":
+            users = (*users, "distance")
+        if not isinstance(table, Table) or set(users) & set(settings.channels):
+            continue
+        sides = table.SIDES if isinstance(table, LengthTable) else {}
+        for key, field in type(table).model_fields.items():
+            value = getattr(table, key)
+            # experiments of before lengths followed the voxel have the number in their files
+            if value not in (field.default, sides.get(key)):
+                yield (
+                    ("method", name, key),
+                    f"has no effect with the channels {', '.join(settings.channels)}; got"
+                    f" {value!r}; remove it, or add {' or '.join(users)} to method.channels",
+                )
 
 
 def _unused_thresholds(
     labelling: LabelSettings, roles: _Roles, there: frozenset[str]
-) -> Iterator[tuple[tuple[str, ...], str]]:
+) -> Iterator[Problem]:
     """Yield a problem for each threshold of a channel that is not there, or not used."""
     used = {
-        **{f"seed_{_family(name)}": name for name in roles.seeds},
-        **{f"mask_{_family(name)}": name for name in roles.mask},
+        **{f"seed_{_FAMILY[name]}": name for name in roles.seeds},
+        **{f"mask_{_FAMILY[name]}": name for name in roles.mask},
     }
     if roles.mask and there & set(DEPTHS):
         used["mask_distance"] = "distance"
@@ -375,9 +502,7 @@ def _unused_thresholds(
             )
 
 
-def _out_of_range(
-    labelling: LabelSettings, channels: Sequence[Channel]
-) -> Iterator[tuple[tuple[str, ...], str]]:
+def _out_of_range(labelling: LabelSettings, channels: Sequence[Channel]) -> Iterator[Problem]:
     """Yield a problem for each threshold that lies beyond the values of all its channels."""
     for role in ("seed", "mask"):
         for family, names in _FAMILIES.items():
@@ -396,7 +521,7 @@ def _out_of_range(
 
 def _unknown_area(
     labelling: LabelSettings, roles: _Roles, channels: Sequence[Channel]
-) -> Iterator[tuple[tuple[str, ...], str]]:
+) -> Iterator[Problem]:
     """Yield a problem where nothing says where instances end and background begins."""
     mask = [one for one in channels if one.name in roles.mask]
     if not mask or not _has_mask(labelling, roles):
@@ -427,7 +552,7 @@ class _Terms:
 
     def term(self, name: str, role: Literal["seed", "mask", "background"]) -> Term:
         """Return the threshold of a channel in a role."""
-        key = f"{role}_{_family(name)}"
+        key = f"{role}_{_FAMILY[name]}"
         given: Threshold | None = getattr(self.labelling, key)
         if given is None and role == "background":
             return self.term(name, "seed")
@@ -452,7 +577,8 @@ class _Terms:
         if role == "mask":
             return _default_mask(name, scale, self.finest)
         if scale == "tanh":
-            return math.tanh(_FIRST_INSIDE * self.finest / self.settings.signed_distance.alpha)
+            alpha = self.settings.signed_distance.length("alpha", (self.finest,))
+            return math.tanh(_FIRST_INSIDE * self.finest / alpha)
         if scale == "instance" or name in ("ridge", "neighbour_distance"):
             depth = _SEEDS_AT[name]
             return depth if self.sign(name) < 0 else 1 - depth

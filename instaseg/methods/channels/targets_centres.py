@@ -30,9 +30,10 @@ def centre(instances: Instances, settings: CentreSettings) -> NDArray[np.float32
         away = _to_skeleton(instances)
     else:
         away = np.sqrt(instances.squared_distance_to(instances.middles))
+    radius = settings.length("radius", instances.spacing)
     if settings.kind == "gauss":
-        return instances.painted(np.exp(-(away**2) / (2 * settings.radius**2)))
-    return instances.painted(away <= settings.radius * _SLACK)
+        return instances.painted(np.exp(-(away**2) / (2 * radius**2)))
+    return instances.painted(away <= radius * _SLACK)
 
 
 def centre_distance(instances: Instances, settings: CentreDistanceSettings) -> NDArray[np.float32]:

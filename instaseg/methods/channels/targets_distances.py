@@ -80,7 +80,8 @@ def signed_distance(instances: Instances, settings: SignedDistanceSettings) -> N
     if not instances.count:
         return np.full(instances.labels.shape, -1.0, np.float32)
     signed = instances.painted(inside) - distance_inside(~instances.foreground, instances.spacing)
-    found: NDArray[np.float32] = np.tanh(signed / np.float32(settings.alpha))
+    alpha = np.float32(settings.length("alpha", instances.spacing))
+    found: NDArray[np.float32] = np.tanh(signed / alpha)
     return found
 
 
@@ -100,7 +101,8 @@ def ridge(
     if settings.scale == "instance":
         _, largest = extremes(instances.owners, inside, instances.count)
         inner = 1 - inside / largest[instances.owners]
-        outer = 1 - np.minimum(outside, settings.cap) / settings.cap
+        cap = settings.length("cap", instances.spacing)
+        outer = 1 - np.minimum(outside, cap) / cap
     else:
         inner = 1 - inside / inside.max(initial=0.0) if instances.count else inside
         # in an empty image nothing is near, in a full one nothing is far
@@ -119,12 +121,13 @@ def neighbour_distance(
 
     Where there is no other instance, 0.
     """
-    limit = settings.cap if settings.scale == "physical" else np.inf
+    cap = settings.length("cap", instances.spacing)
+    limit = cap if settings.scale == "physical" else np.inf
     away = nearest_two(instances.labels, instances.spacing, most=limit).second
     values = away[instances.places].astype(np.float64)
     owners = instances.owners
     values[np.isinf(values)] = limit
-    most = np.full(len(values), settings.cap)
+    most = np.full(len(values), cap)
     if settings.scale == "instance":
         most = extremes(owners, values, instances.count)[1][owners]
     known = np.isfinite(most)
@@ -148,7 +151,8 @@ def border_weight(instances: Instances, settings: BorderWeightSettings) -> NDArr
     ndarray of float32, ([z,] y, x)
         0 in instances, and where there are fewer than two.
     """
-    found = nearest_two(instances.labels, instances.spacing, most=_SIGMAS * settings.sigma)
+    sigma = settings.length("sigma", instances.spacing)
+    found = nearest_two(instances.labels, instances.spacing, most=_SIGMAS * sigma)
     total = (found.first + found.second).astype(np.float64)
-    weight = settings.strength * np.exp(-(total**2) / (2 * settings.sigma**2))
+    weight = settings.strength * np.exp(-(total**2) / (2 * sigma**2))
     return np.where(instances.foreground, 0.0, weight).astype(np.float32)

@@ -69,6 +69,11 @@ class SynapsesSettings(Table):
         return self.kind == "cleft" and self.cleft_target == "masks"
 
     @property
+    def learnt_sites(self) -> tuple[str, ...]:
+        """Sites that some sample to learn from must have, where points are learnt."""
+        return ("pre", "post") if self.vectors else SITES[self.kind]
+
+    @property
     def vector_reach(self) -> float:
         """Distance from a postsynaptic site up to which voxels learn the vector."""
         return self.blob_radius if self.vector_radius is None else self.vector_radius
@@ -143,9 +148,9 @@ REMOVED_KEYS: dict[str, str] = {}
 """No keys of earlier versions are gone."""
 
 
-def truth(settings: Table) -> Literal["labels", "points"]:
+def truth(settings: Table) -> Literal["clefts", "points"]:
     """Return what the method learns: points, or painted clefts."""
-    return "labels" if cast(SynapsesSettings, settings).masks else "points"
+    return "clefts" if cast(SynapsesSettings, settings).masks else "points"
 
 
 def disagreements(tables: Mapping[str, Table]) -> Iterator[tuple[tuple[str, str], str]]:

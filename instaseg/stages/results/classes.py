@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 from instaseg.data.check import class_faults
 from instaseg.data.classes import ClassMap
 from instaseg.data.layers import ClassImage, ClassLayer, OneLayer
 from instaseg.io.arrays import Reader
 from instaseg.io.image_files import stack_note
-from instaseg.io.samples import Sample, read_whole
+from instaseg.io.samples import Sample
 from instaseg.methods.build import MethodSpec
-from instaseg.metrics.baseline import otsu_components
+from instaseg.metrics.baseline import OtsuForeground
 from instaseg.metrics.classes import pooled_class_scores, score_classes
 from instaseg.metrics.config import ClassEvaluationSettings, ComparisonSettings
 from instaseg.metrics.overlaps import Source
@@ -69,18 +68,19 @@ def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | Non
     return Baseline("otsu", otsu_foreground)
 
 
-def otsu_foreground(raw: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return class 1 where an image ``(c, [z,] y, x)`` is brighter than Otsu's threshold."""
-    return (otsu_components(raw) > 0).astype(np.uint8)
+def otsu_foreground(raw: Reader, scratch: Path) -> AbstractContextManager[Source]:
+    """Give class 1 where an image ``(c, [z,] y, x)`` is brighter than Otsu's threshold."""
+    del scratch
+    return nullcontext(OtsuForeground(raw))
 
 
-def overlay(prediction: NDArray[Any], subject: Subject, settings: VisualizeSettings) -> Figure:
+def overlay(prediction: Source, subject: Subject, settings: VisualizeSettings) -> Figure:
     """Draw the classes of both sides and where they differ."""
     from instaseg.report.class_overlays import class_figure
 
     sample = subject.sample
-    truth = None if sample.labels is None else read_whole(open_truth(sample, subject.method))
-    return class_figure(sample.read_raw(), prediction, truth, settings=settings, title=sample.name)
+    truth = None if sample.labels is None else open_truth(sample, subject.method)
+    return class_figure(sample.open_raw(), prediction, truth, settings=settings, title=sample.name)
 
 
 def products(labelling: Table) -> tuple[Product, ...]:

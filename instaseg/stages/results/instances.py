@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from numpy.typing import NDArray
+import numpy as np
 
+from instaseg.blockwise.components import find_components
+from instaseg.blockwise.grid import BlockGrid
 from instaseg.errors import DataError
-from instaseg.io.arrays import Reader
+from instaseg.io.arrays import Reader, scratch_array, scratch_zarr
 from instaseg.io.image_files import stack_note
-from instaseg.io.samples import Sample
+from instaseg.io.samples import Sample, read_whole
 from instaseg.methods.build import MethodSpec
 from instaseg.metrics import score_instances
-from instaseg.metrics.baseline import otsu_components
+from instaseg.metrics.baseline import OtsuForeground, otsu_components
 from instaseg.metrics.config import ComparisonSettings, EvaluationSettings
 from instaseg.metrics.kinds import find_errors
 from instaseg.metrics.overlaps import Source
@@ -35,6 +40,13 @@ if TYPE_CHECKING:
 
 LABELLED = "vote_instances"
 REPAIRED = "instances"
+
+MOST_AT_ONCE = 1 << 27
+"""Voxels of an image or of instances, of all channels together, up to which all are in memory."""
+
+BLOCK_SHAPES = {2: (4096, 4096), 3: (256, 256, 256)}
+"""Blocks of larger ones by number of axes: whole chunks of the files."""
+
 DIM = "dim"
 """Attribute of the ground truth's array: labels of instances that are hard to see, or their
 channels, from 1."""
@@ -87,15 +99,45 @@ def listed_dim(attributes: Mapping[str, Any], sample: Sample) -> tuple[int, ...]
 def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | None:
     """Return Otsu's threshold and connected components, unless the settings want none."""
     del method
-    return Baseline("otsu + components", otsu_components) if settings.baseline == "otsu" else None
+    return Baseline("otsu + components", otsu_instances) if settings.baseline == "otsu" else None
 
 
-def overlay(instances: NDArray[Any], subject: Subject, settings: VisualizeSettings) -> Figure:
-    """Draw outlines of both sides and the errors by kind; without truth only the prediction."""
+@contextmanager
+def otsu_instances(raw: Reader, scratch: Path) -> Iterator[Source]:
+    """Give the components that are brighter than Otsu's threshold; of large images on disk.
+
+    Parameters
+    ----------
+    raw : Reader
+        Image ``(c, [z,] y, x)``.
+    scratch : Path
+        Zarr folder that holds the components of an image of more than `MOST_AT_ONCE` voxels
+        meanwhile; they are found in blocks of `BLOCK_SHAPES`, and are the same.
+    """
+    if math.prod(raw.shape) <= MOST_AT_ONCE:
+        yield otsu_components(read_whole(raw))
+        return
+    bright = OtsuForeground(raw)
+    blocks = BlockGrid(bright.shape, BLOCK_SHAPES[len(bright.shape)])
+    _, numbers = find_components(lambda box: bright[box.slices], blocks)
+    with (
+        scratch_zarr(scratch),
+        scratch_array(scratch, "components", shape=blocks.shape, dtype=np.dtype(np.int32)) as found,
+    ):
+        for block, box in enumerate(blocks.boxes):
+            found[box.slices] = numbers(block)
+        yield found
+
+
+def overlay(instances: Source, subject: Subject, settings: VisualizeSettings) -> Figure:
+    """Draw outlines of both sides and the errors by kind; without truth only the prediction.
+
+    Image and both sides are read part by part; memory is that of a part and of the picture.
+    """
     from instaseg.report.overlays import overlay_figure, prediction_figure
 
     sample = subject.sample
-    raw, truth = sample.read_raw(), sample.read_labels()
+    raw, truth = sample.open_raw(), sample.open_labels()
     if truth is None:
         return prediction_figure(raw, instances, settings=settings, title=sample.name)
     evaluation = cast(EvaluationSettings, subject.settings)

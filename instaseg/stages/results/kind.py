@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -52,11 +53,12 @@ class Baseline:
     name : str
         For tables.
     segment : callable
-        From an image ``(c, [z,] y, x)`` to a result.
+        From an image ``(c, [z,] y, x)``, read part by part, and a zarr folder for what does not fit
+        in memory, to a result that is there as long as the context lasts.
     """
 
     name: str
-    segment: Callable[[NDArray[Any]], NDArray[Any]]
+    segment: Callable[[Reader, Path], AbstractContextManager[Source]]
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ class ResultKind:
         The baseline that the value of ``[evaluation] baseline`` names; None where there is none
         for this method.
     overlay : callable
-        Draws a whole result over the sample's image, beside its ground truth if it has one.
+        Draws a result over the sample's image, beside its ground truth if it has one; all are read
+        part by part.
     products : callable
         The files that ``export`` writes, by the table ``[vote_instances]``.
     chart : callable, optional
@@ -157,6 +160,9 @@ class ResultKind:
     truth_faults : callable, optional
         Yields what is wrong with the values of a sample's ground truth, which is there and of the
         image's shape; None for the check of instances.
+    check_together : callable, optional
+        Checks the values of ground truth of all samples of a data set together, where it is
+        required; raises DataError.
     refine : callable, optional
         Drops from a result what the sample shows to be wrong, as ``[vote_instances]`` says.
     write_matches : callable, optional
@@ -171,11 +177,12 @@ class ResultKind:
     score: Callable[[Source, Source, Subject], Scores]
     pool: Callable[[Sequence[Scores]], Scores]
     baseline: Callable[[MethodSpec, ComparisonSettings], Baseline | None]
-    overlay: Callable[[NDArray[Any], Subject, VisualizeSettings], Figure]
+    overlay: Callable[[Source, Subject, VisualizeSettings], Figure]
     products: Callable[[Table], tuple[Product, ...]]
     chart: Callable[[Mapping[str, Scores], ComparisonSettings], Figure] | None = None
     chart_caption: str = ""
     truth_faults: TruthCheck | None = None
+    check_together: Callable[[Sequence[Sample], MethodSpec], None] | None = None
     refine: Callable[[Sample, Table, NDArray[Any]], NDArray[Any]] | None = None
     write_matches: Callable[[Source, Source, Subject, Path], None] | None = None
 

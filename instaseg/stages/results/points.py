@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -14,16 +15,26 @@ from instaseg.blockwise.components import local_labels
 from instaseg.data.check import instance_truth_faults
 from instaseg.errors import DataError, StageError
 from instaseg.io.arrays import NO_ATTRIBUTES, Reader, open_array
-from instaseg.io.points import CLEFT, KINDS, Points, csv_lines, faults, make_points, write_points
+from instaseg.io.points import (
+    CLEFT,
+    KINDS,
+    Points,
+    blank,
+    csv_lines,
+    faults,
+    make_points,
+    write_points,
+)
 from instaseg.io.samples import Sample, read_whole
 from instaseg.io.text import write_text
 from instaseg.methods.build import MethodSpec
-from instaseg.methods.synapses.config import PointSettings
+from instaseg.methods.synapses.config import PointSettings, SynapsesSettings
 from instaseg.methods.synapses.decode import drop_within_segments, segments_at
 from instaseg.metrics.config import ComparisonSettings, PointEvaluationSettings
 from instaseg.metrics.overlaps import Source
 from instaseg.metrics.points import (
     association_rows,
+    connection_rows,
     matches_of,
     pooled_point_scores,
     score_points,
@@ -120,36 +131,54 @@ def painted_points(labels: NDArray[Any]) -> Points:
 def score(truth: Source, result: Source, subject: Subject) -> Scores:
     """Return the scores of one sample as ``[evaluation]`` asks for them."""
     settings = cast(PointEvaluationSettings, subject.settings)
+    true, predicted = _compared(_table(truth), _table(result), subject.sample)
     return score_points(
-        _table(truth),
-        _table(result),
-        spacing=subject.sample.resolution,
-        tolerance=settings.tolerance,
+        true, predicted, spacing=subject.sample.resolution, tolerance=settings.tolerance
     )
+
+
+def _compared(truth: Points, result: Points, sample: Sample) -> tuple[Points, Points]:
+    """Return both tables without the points where the sample's mask is 0; rows keep their numbers.
+
+    There the truth is not complete.
+    """
+    mask = sample.open_mask()
+    if mask is None:
+        return truth, result
+    blanked = [blank(table, segments_at(table, mask) == 0) for table in (truth, result)]
+    return blanked[0], blanked[1]
 
 
 def write_matches(truth: Source, result: Source, subject: Subject, scores: Path) -> None:
     """Write tables of every kind of point that occurs, in a folder beside the file of the scores.
 
     They are ``<sample>_<kind>_gt_assoc.csv``, which has every true point, and
-    ``<sample>_<kind>_fp.csv``, which has the false predictions; ids are rows of the tables.
+    ``<sample>_<kind>_fp.csv``, which has the false predictions; ids are rows of the tables. Those
+    of connections are named likewise, with the ids and positions of both ends.
     """
     settings = cast(PointEvaluationSettings, subject.settings)
     spacing = subject.sample.resolution
-    tables = _table(truth), _table(result)
+    tables = _compared(_table(truth), _table(result), subject.sample)
     found = matches_of(*tables, spacing=spacing, tolerance=settings.tolerance)
-    axes = [f"axis-{axis}" for axis in range(len(spacing))]
-    headers = (
-        ["gt_id", "pred_id", "distance", "tag", *axes, *(f"pred_{axis}" for axis in axes)],
-        ["pred_id", *axes],
-    )
-    for kind, name in enumerate(KINDS):
-        if found[name].num_truth == found[name].num_predicted == 0:
+    for name, matches in found.items():
+        if matches.num_truth == matches.num_predicted == 0:
             continue
-        rows = association_rows(*tables, kind, found[name])
+        if name in KINDS:
+            ends, rows = [""], association_rows(*tables, KINDS.index(name), matches)
+        else:
+            ends, rows = ["pre_", "post_"], connection_rows(*tables, matches)
+        headers = _headers(ends, len(spacing))
         for header, of_one, ending in zip(headers, rows, ("gt_assoc", "fp"), strict=True):
             file = scores.parent / ASSOCIATIONS / f"{scores.stem}_{name}_{ending}.csv"
             write_text(file, csv_lines(header, of_one))
+
+
+def _headers(ends: Sequence[str], axes: int) -> tuple[list[str], list[str]]:
+    """Return the columns of the table of true ones and of that of false ones."""
+    places = [f"{end}axis-{axis}" for end in ends for axis in range(axes)]
+    true, predicted = ([f"{side}_{end}id" for end in ends] for side in ("gt", "pred"))
+    theirs = [f"pred_{place}" for place in places]
+    return [*true, *predicted, "distance", "tag", *places, *theirs], [*predicted, *places]
 
 
 def _table(source: Source) -> Points:
@@ -183,19 +212,19 @@ def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | Non
     return None
 
 
-def overlay(table: NDArray[Any], subject: Subject, settings: VisualizeSettings) -> Figure:
-    """Draw points and connections; with ground truth also what is false and missed."""
+def overlay(result: Source, subject: Subject, settings: VisualizeSettings) -> Figure:
+    """Draw points and connections; with ground truth only those that are scored, and how."""
     from instaseg.report.points import points_figure
 
-    sample = subject.sample
+    sample, table = subject.sample, _table(result)
     truth = None
     if sample.labels is not None:
-        points = read_whole(open_truth(sample, subject.method))
+        points, table = _compared(_table(open_truth(sample, subject.method)), table, sample)
         evaluation = cast(PointEvaluationSettings, subject.settings)
         found = matches_of(points, table, spacing=sample.resolution, tolerance=evaluation.tolerance)
         truth = points, found
     return points_figure(
-        sample.read_raw(), table, truth=truth, settings=settings, title=sample.name
+        sample.open_raw(), table, truth=truth, settings=settings, title=sample.name
     )
 
 
@@ -227,6 +256,38 @@ def truth_faults(
         yield from instance_truth_faults(sample, needed, "may_overlap")
 
 
+def require_sites(samples: Sequence[Sample], method: MethodSpec) -> None:
+    """Check that a data set to learn from shows every kind of site that is learnt.
+
+    Samples without any are fine among others.
+
+    Raises
+    ------
+    DataError
+        If there is no site of a kind in any sample.
+    """
+    settings = cast(SynapsesSettings, method.settings)
+    if settings.masks:
+        return
+    counts: Counter[int] = Counter()
+    for sample in samples:
+        if sample.labels is not None:
+            counts.update(sample.read_points()[:, 0].astype(int).tolist())
+    missing = [site for site in settings.learnt_sites if not counts[KINDS.index(site)]]
+    if missing:
+        found = ", ".join(f"{counts[kind]} {name}" for kind, name in enumerate(KINDS))
+        advice = (
+            'Set method.cleft_target = "masks" if clefts are painted as labels, or add points'
+            if settings.kind == "cleft"
+            else "Add them, or set another method.kind"
+        )
+        raise DataError(
+            f"{samples[0].raw.path.parent}: expected points of kind {' and '.join(missing)} in at"
+            f" least one sample, because method.kind = '{settings.kind}' learns them; found"
+            f" {found}. {advice}"
+        )
+
+
 KIND = ResultKind(
     noun="points",
     key="points",
@@ -239,6 +300,7 @@ KIND = ResultKind(
     overlay=overlay,
     products=products,
     truth_faults=truth_faults,
+    check_together=require_sites,
     refine=refine,
     write_matches=write_matches,
 )

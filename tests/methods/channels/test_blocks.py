@@ -51,14 +51,11 @@ def first_set(preset, ndim):
 
 
 def settings_of(names, ndim, **tables):
-    tables = {"distance": {"learnt": "everywhere"}, "rays": {"number": 8}, **tables}
+    usual = {"distance": {"learnt": "everywhere"}, "rays": {"number": 8}}
     if ndim == 2:
-        tables = {"affinities": {"offsets": FAR}, **tables}
-    wanted = {"channels": names}
-    fields = ChannelsSettings.model_fields
-    return ChannelsSettings.model_validate(
-        {**wanted, **{key: value for key, value in tables.items() if key in (*names, *fields)}}
-    )
+        usual["affinities"] = {"offsets": FAR}
+    own = {key: value for key, value in usual.items() if key in names}
+    return ChannelsSettings.model_validate({"channels": names, **own, **tables})
 
 
 def noise(settings, shape, seed=0):

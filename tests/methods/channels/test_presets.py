@@ -121,6 +121,13 @@ def test_the_seeds_of_the_background_have_the_threshold_of_seeds_or_their_own():
     assert plan(["interior", "ridge"], own).background_seed == Term("ridge", 0.8, "below")
 
 
+@pytest.mark.parametrize("size", [0.5, 8.0])
+def test_seeds_of_a_signed_distance_follow_the_size_of_a_voxel(size):
+    own = {"signed_distance": {"scale": "tanh"}}
+    found = plan(["signed_distance"], spacing=(size, 2 * size), **own)
+    assert terms(found.seeds) == terms(plan(["signed_distance"], spacing=(1.0, 2.0), **own).seeds)
+
+
 def test_contours_alone_have_no_mask_unless_a_threshold_is_given():
     assert plan(["contour"]).mask == ()
     assert terms(plan(["contour"], {"mask_contour": 0.9}).mask) == [("contour", 0.9, "below")]
@@ -177,6 +184,51 @@ WRONG = [
         {"distance": {"polarity": "low_inside", "learnt": "everywhere"}},
         "which is 0 at centres and in the background; add foreground",
     ),
+    (["foreground", "flow"], {"mask_channels": ["flow"]}, {}, "one value at each voxel; got flow"),
+    (["foreground", "rays"], {"flooded_channels": ["rays"]}, {}, "flooded_channels: .* got rays;"),
+    (
+        ["foreground", "contour"],
+        {"seed_channels": []},
+        {},
+        r"seed_channels: must be one .* got \[\]",
+    ),
+    (
+        ["foreground", "centre"],
+        {"mask_channels": ["centre"]},
+        {},
+        "where instances end; got centre",
+    ),
+    (["foreground", "flow"], {"mask_channels": []}, {}, r"decoded by flow; got \[\]; name one"),
+    (["affinities"], {"mask_channels": []}, {}, r"decoded by affinities; got \[\]; name one"),
+    (
+        ["foreground", "flow"],
+        {"flooded_channels": ["foreground"]},
+        {},
+        "no seeds to flood from; got foreground; remove it, or name seed_channels",
+    ),
+    (
+        ["foreground", "contour"],
+        {"sink_hits": 5},
+        {},
+        r"\[vote_instances\] sink_hits: has no effect with the channels contour, foreground, which"
+        " are decoded by watershed; got 5; remove it",
+    ),
+    (["foreground", "flow"], {"min_seed": 5}, {}, "min_seed: .* decoded by flow; got 5.0; remove"),
+    (["foreground", "flow"], {"partition": "voxels"}, {}, "partition: has no effect"),
+    (["affinities"], {"star_peaks": 1.0}, {}, "star_peaks: has no effect"),
+    (["distance", "rays"], {"flow_steps": 9}, {}, "flow_steps: .* decoded by stars; got 9"),
+    (["interior", "ridge"], {"max_object": 9}, {}, "max_object: has no effect"),
+    (["ridge"], {"mask_steps": ["open"], "mask_radii": [1]}, {}, "mask_steps: has no effect"),
+    (
+        ["foreground", "contour"],
+        {},
+        {"rays": {"number": 8}},
+        r"\[method\] rays.number: has no effect with the channels foreground, contour; got 8;"
+        " remove it, or add rays to method.channels",
+    ),
+    (["foreground"], {}, {"offset": {"scale": "physical"}}, "add offset_z or offset_y or offset_x"),
+    (["foreground"], {}, {"contour": {"mode": "inner"}}, "add contour or interior or ridge to"),
+    (["foreground"], {}, {"centre": {"radius": 2.0}}, "centre.radius: has no effect"),
 ]
 
 
@@ -184,6 +236,29 @@ WRONG = [
 def test_what_does_not_go_together_is_refused(names, labelling, tables, message):
     with pytest.raises(ConfigError, match=message):
         plan(names, labelling, **tables)
+
+
+def test_what_is_written_as_it_is_left_out_is_not_refused():
+    left_out = LabelSettings().model_dump()
+    tables = ChannelsSettings().model_dump(exclude={"channels"})
+    assert plan(["foreground", "contour"], left_out, **tables) == plan(["foreground", "contour"])
+    # as in the files of experiments from before lengths followed the size of a voxel
+    lengths = {"centre": {"radius": 3.0}, "ridge": {"cap": 20.0}}
+    assert plan(["foreground", "contour"], **lengths) == plan(["foreground", "contour"])
+
+
+def test_a_table_may_be_for_several_channels():
+    mode = {"mode": "inner"}
+    assert plan(["interior"], contour=mode).also == ()
+    inner = plan(["foreground", "distance"], contour=mode, distance={"border_of": "interior"})
+    assert inner.decoder == "watershed"
+    with pytest.raises(ConfigError, match=r"contour\.mode: has no effect"):
+        plan(["foreground", "distance"], contour=mode)
+
+
+def test_a_flow_may_be_flooded_from_named_seeds():
+    chosen = {"seed_channels": ["foreground"], "flooded_channels": ["foreground"]}
+    assert plan(["foreground", "flow"], chosen).decoder == "watershed"
 
 
 def test_the_message_names_the_sets_that_are_decoded():
@@ -213,6 +288,12 @@ test_input_shape = [92, 92]
         ('["foreground"]', "seed_contour = 0.3", r"\[vote_instances\] seed_contour: must be left"),
         ('["foreground"]', 'seed_foreground = "mean"', 'must be a number or one of "otsu"'),
         ('["foreground"]', "seed_steps = ['erode']", "must have one radius for each of the 1 seed"),
+        ('["foreground"]', "star_overlap = 0.5", r"\[vote_instances\] star_overlap: has no effect"),
+        (
+            '["foreground"]',
+            "[method.rays]\nnumber = 8",
+            r"toml \[method.rays\] number: has no effect",
+        ),
     ],
 )
 def test_a_configuration_is_refused_before_any_work(tmp_path, channels, labelling, message):

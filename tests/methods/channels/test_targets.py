@@ -106,6 +106,46 @@ def test_golden_border_weights():
     assert not alone.any()
 
 
+LENGTHS = {
+    "ball": ("centre", {}),
+    "bell": ("centre", {"kind": "gauss"}),
+    "tube": ("centre", {"kind": "skeleton"}),
+    "signed distance": ("signed_distance", {"scale": "tanh"}),
+    "ridge": ("ridge", {}),
+    "neighbours": ("neighbour_distance", {"scale": "physical"}),
+}
+
+
+@pytest.mark.parametrize("size", [0.5, 8.0])
+@pytest.mark.parametrize(("name", "table"), LENGTHS.values(), ids=LENGTHS)
+def test_lengths_that_are_left_out_follow_the_size_of_a_voxel(name, table, size):
+    labels = np.zeros((17, 40), np.int32)
+    labels[1:16, 1:20], labels[1:16, 20:39] = 1, 2
+
+    def made(spacing, **own):
+        return channels_from_labels(labels, [name], spacing, settings={name: {**table, **own}})
+
+    found = made((1.5 * size, size))
+    np.testing.assert_allclose(found, made((1.5, 1.0)), atol=1e-6)
+    written = {"centre": "radius", "signed_distance": "alpha"}.get(name, "cap")
+    physical = made((1.5 * size, size), **{written: 3.0})
+    assert (physical != found).any()
+
+
+@pytest.mark.parametrize("size", [0.5, 8.0])
+def test_border_weights_follow_the_size_of_a_voxel(size):
+    from instaseg.methods.channels.config import BorderWeightSettings
+    from instaseg.methods.channels.instances import Instances
+    from instaseg.methods.channels.targets_distances import border_weight
+
+    labels = np.zeros((1, 9), np.int32)
+    labels[0, 0], labels[0, -1] = 1, 2
+    own = BorderWeightSettings(strength=10)
+    one, other = (border_weight(Instances(labels, (side, side)), own) for side in (1.0, size))
+    assert one[0, 4] > 0
+    np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
 def test_order_is_the_one_asked_for(touching_labels):
     one = channels_from_labels(touching_labels, "BC")
     other = channels_from_labels(touching_labels, "CB")
@@ -315,7 +355,8 @@ def test_a_volume_of_one_slice_is_an_image(name, many_labels):
         pytest.skip("rays of volumes point elsewhere")
     labels = many_labels[:30, :30]
     flat = channels_from_labels(labels, [name], (2, 1.5))
-    deep = channels_from_labels(labels[None], [name], (1, 2, 1.5))[:, 0]
+    # lengths that are left out follow the smallest side, which is in the plane
+    deep = channels_from_labels(labels[None], [name], (4, 2, 1.5))[:, 0]
     expected = np.concatenate([np.zeros_like(flat[:1]), flat]) if len(deep) > len(flat) else flat
     if name == "affinities":
         expected[0] = 0

@@ -133,18 +133,27 @@ THINNED = LabelSettings(thin_out="greedy", partition="mutex")
 
 
 def test_two_workers_give_what_one_gives(tmp_path):
-    world = striped_world()
-    expected = assemble(world[0], world[1], patch_shape=(7, 7), settings=THINNED)
+    """In 2-D, and in 3-D with overlaps and instances in channels."""
+    packed = LabelSettings(output="packed", thin_out="greedy", partition="mutex")
+    cases = [
+        (striped_world(), (7, 7), THINNED, (16, 16)),
+        (noisy_world(1, (9, 10, 11), (3, 3, 3)), (3, 3, 3), packed, (5, 6, 6)),
+    ]
     with Pool(Workers(count=2)) as pool:
-        found = label_in_blocks(
-            tmp_path / "blocks",
-            world,
-            (7, 7),
-            THINNED,
-            (16, 16),
-            run=lambda function, tasks, step: pool.run(function, tasks, description=step),
-        )
-    np.testing.assert_array_equal(found, expected)
+        for number, (world, patch_shape, chosen, block_shape) in enumerate(cases):
+            affinities, foreground, overlap = world
+            expected = assemble(
+                affinities, foreground, patch_shape=patch_shape, settings=chosen, overlap=overlap
+            )
+            found = label_in_blocks(
+                tmp_path / f"blocks{number}",
+                world,
+                patch_shape,
+                chosen,
+                block_shape,
+                run=lambda function, tasks, step: pool.run(function, tasks, description=step),
+            )
+            np.testing.assert_array_equal(found, expected)
 
 
 class Killed(BaseException):

@@ -21,9 +21,9 @@ def test_kinds_need_their_keys(given, text):
         SynapsesSettings(blob_radius=3, **given)
 
 
-def test_only_painted_clefts_are_labels():
+def test_only_painted_clefts_are_no_points():
     painted = SynapsesSettings(blob_radius=3, kind="cleft", cleft_target="masks")
-    assert truth(painted) == "labels"
+    assert truth(painted) == "clefts"
     assert truth(SynapsesSettings(blob_radius=3, kind="cleft")) == "points"
 
 

@@ -212,6 +212,16 @@ def test_bad_points_are_found_before_training(run, data, tmp_path, row, column, 
     assert text in printed.err
 
 
+def test_data_without_what_is_learnt_are_refused(run, data):
+    changed = setup(data, "cleft").replace("tolerance = 24", 'tolerance = 24\nmetric = "cleft.F1"')
+    changed = changed.replace('params_product = ["post_threshold"]\n', "")
+    changed = changed.replace("post_threshold = [0.3, 0.5]\n", "")
+    code, printed = run(changed, "--do", "train")
+    assert code == 2
+    assert f"{data}/train: expected points of kind cleft in at least one sample" in printed.err
+    assert "found 12 pre, 24 post, 0 cleft. Set method.cleft_target" in printed.err
+
+
 def test_samples_without_sites_are_refused(run, data, tmp_path):
     write_array(tmp_path / "bare" / "a.zarr", RAW, draw_synapses(0)[0][np.newaxis])
     changed = setup(data).replace(f"{data}/train", str(tmp_path / "bare"))

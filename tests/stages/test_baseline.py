@@ -1,0 +1,37 @@
+"""Baselines of images that do not fit in memory."""
+
+import numpy as np
+
+from instaseg.io.arrays import open_array, write_array
+from instaseg.metrics import otsu_components
+from instaseg.stages.results import classes, instances
+
+
+def volume(path):
+    rng = np.random.default_rng(0)
+    raw = (rng.random((2, 7, 9, 11)) < 0.04) * rng.integers(100, 200, (2, 7, 9, 11))
+    write_array(path, "volumes/raw", raw.astype(np.uint8), chunks=(2, 3, 4, 4))
+    return raw.astype(np.uint8), open_array(path, "volumes/raw")
+
+
+def test_components_on_disk_are_those_in_memory_and_are_removed(tmp_path, monkeypatch):
+    raw, stored = volume(tmp_path / "a.zarr")
+    wanted, scratch = otsu_components(raw), tmp_path / "scratch.zarr"
+    with instances.otsu_instances(stored, scratch) as found:
+        np.testing.assert_array_equal(found, wanted)
+        assert not scratch.exists()
+    monkeypatch.setattr(instances, "MOST_AT_ONCE", raw.size - 1)
+    monkeypatch.setitem(instances.BLOCK_SHAPES, 3, (3, 4, 5))
+    with instances.otsu_instances(stored, scratch) as found:
+        labels = found[tuple(slice(0, n) for n in found.shape)]
+        pairs = np.unique(np.stack([labels.ravel(), wanted.ravel()]), axis=1)
+        assert pairs.shape[1] == labels.max() + 1 == wanted.max() + 1
+        assert wanted.max() > 5
+    assert not scratch.exists()
+
+
+def test_classes_are_worked_out_as_they_are_read(tmp_path):
+    raw, stored = volume(tmp_path / "a.zarr")
+    with classes.otsu_foreground(stored, tmp_path / "scratch.zarr") as found:
+        assert (found[0:7, 2:9, 0:11] == (otsu_components(raw) > 0)[:, 2:]).all()
+        assert found.dtype == np.uint8
