@@ -25,8 +25,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from instaseg.data.classes import ClassMap
-from instaseg.data.config import AugmentationSettings, NormalizationSettings, SamplingSettings
-from instaseg.data.crops import Beyond, CropImage, open_crop_image
+from instaseg.data.config import (
+    AugmentationSettings,
+    Beyond,
+    NormalizationSettings,
+    SamplingSettings,
+)
+from instaseg.data.crops import CropImage, open_crop_image
 from instaseg.data.normalization import Statistics, for_sample
 from instaseg.errors import DataError
 from instaseg.geometry import Box

@@ -24,6 +24,9 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+Beyond = Literal["mirrored", "unknown"]
+"""How labels of instances go on beyond the image."""
+
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 """``[low, high]`` of a uniform distribution."""
 

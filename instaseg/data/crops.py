@@ -22,16 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.data.classes import ClassMap
-from instaseg.data.config import SamplingSettings
+from instaseg.data.config import Beyond, SamplingSettings
 from instaseg.data.layers import ClassLayer, OneLayer, PackedLayers, pack
 from instaseg.data.normalization import Statistics
 from instaseg.data.points import PointLayers
 from instaseg.geometry import Box, reflected_indices, whole
 from instaseg.io.arrays import Reader, slabs
 from instaseg.io.samples import Sample
-
-Beyond = Literal["mirrored", "unknown"]
-"""How labels of instances go on beyond the image."""
 
 BEYOND = -1
 """Label beyond the image where nothing is known there."""

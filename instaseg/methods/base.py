@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from instaseg.blockwise.work import BlockLabels, BlockWork
     from instaseg.data.classes import ClassMap
-    from instaseg.data.crops import Beyond
+    from instaseg.data.config import Beyond
     from instaseg.models.config import CodeSettings
 
 Activation = Literal["sigmoid", "softmax", "none"]

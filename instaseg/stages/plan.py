@@ -232,9 +232,11 @@ def check_blocks(stages: Sequence[Stage], context: Context) -> None:
         If parameters need the whole; names a sample.
     """
     names = {stage.name for stage in stages}
-    if "label" not in names or not isinstance(context.method, LabelsSomeInBlocks):
+    labelled = [("test", "label" in names), ("val", bool(names & VALIDATING))]
+    roles = [role for role, wanted in labelled if wanted]
+    if not isinstance(context.method, LabelsSomeInBlocks):
         return
-    for sample in _samples_found("test", context):
+    for sample in (one for role in roles for one in _samples_found(role, context)):
         try:
             shape = sample.open_raw().shape[1:]
         except InstasegError:

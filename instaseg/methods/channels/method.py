@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.work import BlockLabels, BlockWork
-from instaseg.data.config import DataSettings
+from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, whole
 from instaseg.methods.base import Coding, Decode, Device, Head, Result
@@ -22,8 +22,6 @@ from instaseg.settings import Table
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from instaseg.data.crops import Beyond
 
 
 class ChannelsMethod:

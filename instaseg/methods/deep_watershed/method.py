@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.work import BlockLabels, BlockWork
-from instaseg.data.config import DataSettings
+from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Box, Coordinate, Symmetry, whole
 from instaseg.inference.quantise import dequantise
@@ -32,7 +32,6 @@ from instaseg.models.config import ModelSettings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from instaseg.data.crops import Beyond
 
 MOST_VOXELS = 2**27
 """Voxels of a prediction that is labelled as a whole; larger ones in blocks."""

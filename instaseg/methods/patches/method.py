@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.work import BlockLabels, BlockWork
-from instaseg.data.config import DataSettings
+from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, Symmetry, identity
 from instaseg.methods.base import Decode, Device, Head, Result
@@ -33,7 +33,6 @@ from instaseg.models.config import CodeSettings, ModelSettings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from instaseg.data.crops import Beyond
 
 MOST_VALUES = 2**30
 """Patch voxels of a prediction that is labelled as a whole; larger ones in blocks."""

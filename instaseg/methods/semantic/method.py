@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import automatic_block_shape
 from instaseg.blockwise.work import BlockLabels, BlockWork
-from instaseg.data.config import DataSettings
+from instaseg.data.config import Beyond, DataSettings
 from instaseg.geometry import Coordinate
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
@@ -23,7 +23,6 @@ from instaseg.models.config import ModelSettings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from instaseg.data.crops import Beyond
 
 MOST_VALUES = 2**28
 """Probabilities of a prediction that is labelled as a whole; larger ones in blocks."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import BlockGrid, automatic_block_shape
 from instaseg.blockwise.work import BlockLabels, BlockWork
-from instaseg.data.config import DataSettings
+from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, Symmetry, whole
 from instaseg.io.points import KINDS, Points, positions, rows_of
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from instaseg.blockwise.work import Run, Store
-    from instaseg.data.crops import Beyond
 
 MOST_VOXELS = 2**27
 """Voxels of a prediction that is decoded as a whole; larger ones in blocks."""
