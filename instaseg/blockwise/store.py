@@ -112,8 +112,11 @@ class BlockStore:
         path = self.path(step, block)
         try:
             with zipfile.ZipFile(path) as archive:
-                there = [member.removesuffix(".npy") for member in archive.namelist()]
-                wanted = there if names is None else names
+                there = archive.namelist()
+                if not all(member.endswith(".npy") for member in there):
+                    raise zipfile.BadZipFile("a name in its list of contents")
+                wanted = [member.removesuffix(".npy") for member in there]
+                wanted = wanted if names is None else list(names)
                 return {name: _read_array(archive, name) for name in wanted}
         except FileNotFoundError as error:
             raise DataError(

@@ -32,6 +32,7 @@ def context_of(folder, *, overlapping, val_log_step=0):
             overlapping=overlapping,
             labels_may_overlap=overlapping,
             context=(2, 2),
+            labels_beyond="mirrored",
             result="instances",
         ),
         method_spec=SimpleNamespace(truth="labels"),

@@ -139,6 +139,7 @@ def test_losses_of_all_heads_have_gradients(make_method, cells, settings, ndim):
     }
     assert all(target.shape[1:] == (side,) * ndim for target in targets.values())
     batch = {name: torch.from_numpy(target)[None] for name, target in targets.items()}
+    batch["labels"] = torch.from_numpy(labels)[None]
     batch["mask"] = torch.ones(1, *(side,) * ndim, dtype=torch.bool)
     network = method.build_network()
     outputs = network(torch.rand(1, 1, *(side,) * ndim))
@@ -155,6 +156,11 @@ def test_losses_of_all_heads_have_gradients(make_method, cells, settings, ndim):
     assert sum(with_gradient) > 0.5 * len(with_gradient)
 
 
+def around(method, shape):
+    """Return labels of a crop of this shape, with context, of an image that goes on beyond it."""
+    return torch.ones(1, 1, *(n + 2 * c for n, c in zip(shape, method.context, strict=True)))
+
+
 def test_a_loss_counts_the_heads_it_is_given(make_method):
     method = make_method(depth_weight=2.0, edges=(0.5, 1.5))
     batch = {
@@ -162,6 +168,7 @@ def test_a_loss_counts_the_heads_it_is_given(make_method):
         "levels": torch.ones(1, 1, 4, 4, dtype=torch.uint8),
         "areas": torch.ones(1, 1, 4, 4),
         "directions": torch.zeros(1, 2, 4, 4),
+        "labels": around(method, (4, 4)),
         "mask": torch.ones(1, 4, 4, dtype=torch.bool),
     }
     total, parts = method.loss({"depth": torch.zeros(1, 2, 4, 4)}, batch)
@@ -178,6 +185,7 @@ def test_where_labels_are_incomplete_only_what_is_labelled_counts(make_method):
         "levels": classes,
         "areas": classes.float(),
         "directions": torch.zeros(1, 2, 2, 4),
+        "labels": around(method, (2, 4)),
         "mask": torch.zeros(1, 2, 4, dtype=torch.bool),
     }
     logits = torch.zeros(1, 1, 2, 4, requires_grad=True)
