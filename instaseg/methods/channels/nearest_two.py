@@ -76,20 +76,27 @@ def _along(
     """Take the two nearest of each line, from the two of each of its places."""
     lines, n = owner.shape[1:]
     for line in range(lines):
+        owners, away = owner[:, line], squared[:, line]
         for i in range(n):
-            two = owner[0, line, i], squared[0, line, i], owner[1, line, i], squared[1, line, i]
+            two = owners[0, i], away[0, i], owners[1, i], away[1, i]
             for step in range(1, n):
                 along = (step * size) ** 2
                 if along >= two[3] or along > limit:
                     break
                 for j in (i - step, i + step):
                     if 0 <= j < n:
-                        for k in range(2):
-                            away = squared[k, line, j] + along
-                            if away <= limit:
-                                two = _nearest(two, owner[k, line, j], away)
+                        two = _with_those_at(j, two, owners, away, along, limit)
             new_owner[0, line, i], new_squared[0, line, i] = two[0], two[1]
             new_owner[1, line, i], new_squared[1, line, i] = two[2], two[3]
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _with_those_at(j: int, two: Any, owners: Any, away: Any, along: float, limit: float) -> Any:
+    """Return the two nearest with those of place `j` of a line, which is `along` away, squared."""
+    for k in range(2):
+        if away[k, j] + along <= limit:
+            two = _nearest(two, owners[k, j], away[k, j] + along)
+    return two
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
