@@ -766,9 +766,10 @@ def test_ctrl_c_while_training_saves_a_checkpoint(work):
 
 
 def test_ctrl_c_while_predicting_leaves_no_array_that_looks_finished(work):
+    # so large that a busy machine sees the array before it is finished
     for number in range(2):
-        edit(work / "data/test", "x", lambda a: np.tile(a, (20, 20)), number)
-        edit(work / "data/test", "y", lambda a: np.tile(a, (20, 20)), number)
+        edit(work / "data/test", "x", lambda a: np.tile(a, (60, 60)), number)
+        edit(work / "data/test", "y", lambda a: np.tile(a, (60, 60)), number)
     predicted = work / "experiment/test/predicted/2"
     process = start(work, *again("predict"))
     code, _ = interrupt_when(process, lambda: any(predicted.glob("*/volumes/*.partial")))
