@@ -228,4 +228,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # as a module: what a script defines cannot be sent to other processes
+    import large_volume
+
+    sys.exit(large_volume.main())
