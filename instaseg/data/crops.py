@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -125,6 +125,41 @@ def known_box(labels: NDArray[np.integer]) -> Box:
         tuple(int(p[0]) if len(p) else 0 for p in places),
         tuple(int(p[-1]) + 1 if len(p) else 0 for p in places),
     )
+
+
+def targets_inside(
+    labels: NDArray[np.integer],
+    context: Sequence[int],
+    make: Callable[[NDArray[Any], tuple[slice, ...]], Mapping[str, NDArray[Any]]],
+) -> dict[str, NDArray[Any]]:
+    """Return the targets of a crop without its context, made of what lies in the image.
+
+    Parameters
+    ----------
+    labels : ndarray of int, (l, [z,] y, x)
+        Layers with context, `BEYOND` outside the image.
+    context : sequence of int
+        Voxels around the part that is wanted.
+    make : callable
+        Makes arrays ``(n, *part)`` by name of the known part of the labels, ``(l, *part)`` without
+        a negative one, and the index of what is wanted of it.
+
+    Returns
+    -------
+    dict of ndarray
+        Of the crop without its context; 0 outside the image.
+    """
+    core, known = whole(labels.shape[1:]).grow([-c for c in context]), known_box(labels)
+    inside = core.intersect(known)
+    inner = inside.shift([-b for b in known.begin]).slices
+    place = (slice(None), *inside.shift([-b for b in core.begin]).slices)
+    # not negative: the borders of deformed crops are curved
+    found = make(np.maximum(labels[(slice(None), *known.slices)], 0), inner)
+    targets = {}
+    for name, values in found.items():
+        targets[name] = np.zeros((len(values), *core.shape), values.dtype)
+        targets[name][place] = values[(slice(None), *inner)]
+    return targets
 
 
 def _others(ndim: int, axis: int) -> tuple[int, ...]:

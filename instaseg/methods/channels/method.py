@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
-from instaseg.geometry import Coordinate, whole
+from instaseg.geometry import Coordinate
 from instaseg.methods.base import Coding, Decode, Device, Head, Result
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.heads import head_of
@@ -88,30 +89,29 @@ class ChannelsMethod:
         With them are the border weights, if there are any. Where a crop leaves the image, targets
         are 0.
         """
-        from instaseg.data.crops import known_box
+        from instaseg.data.crops import targets_inside
+
+        return targets_inside(labels, self.context, partial(self._targets, spacing=spacing))
+
+    def _targets(
+        self, labels: NDArray[Any], inner: tuple[slice, ...], *, spacing: Sequence[float]
+    ) -> dict[str, NDArray[Any]]:
+        """Return the targets of all labels; what is slow is made for a part of them only."""
         from instaseg.methods.channels.instances import Instances
         from instaseg.methods.channels.loss import BORDER_WEIGHT
         from instaseg.methods.channels.targets import target
         from instaseg.methods.channels.targets_distances import border_weight
 
-        core = whole(labels.shape[1:]).grow([-c for c in self.context])
-        known = known_box(labels)
-        inside = core.intersect(known)
-        shown = np.maximum(labels[0][known.slices], 0)  # deformed crops have curved borders
-        inner = inside.shift([-b for b in known.begin]).slices
-        instances = Instances(shown, spacing, inner)
+        instances = Instances(labels[0], spacing, inner)
         found: dict[str, NDArray[Any]] = {
             one.name: target(one, instances, self.settings) for one in self.channels
         }
         if self.settings.border_weight.strength > 0:
             found[BORDER_WEIGHT] = border_weight(instances, self.settings.border_weight)[None]
-        place = (slice(None), *inside.shift([-b for b in core.begin]).slices)
-        targets = {}
-        for name, values in found.items():
-            dtype = np.uint8 if values.dtype == bool else np.float32
-            targets[name] = np.zeros((len(values), *core.shape), dtype)
-            targets[name][place] = values[:, *inner]
-        return targets
+        return {
+            name: values.astype(np.uint8 if values.dtype == bool else np.float32, copy=False)
+            for name, values in found.items()
+        }
 
     def sites(self, batch: Mapping[str, Tensor], seed: int) -> None:
         """Return None: heads are small and are evaluated everywhere."""

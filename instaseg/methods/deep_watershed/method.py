@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
-from instaseg.geometry import Box, Coordinate, Symmetry, whole
+from instaseg.geometry import Box, Coordinate, Symmetry
 from instaseg.inference.quantise import dequantise
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
@@ -162,32 +162,29 @@ class DeepWatershedMethod:
             ``directions`` float32 ``(ndim, [z,] y, x)``. Areas are those in the crop with its
             context; all are 0 where the crop leaves the image.
         """
-        from instaseg.data.crops import known_box
+        from instaseg.data.crops import targets_inside
 
+        return targets_inside(labels, self.context, partial(self._targets, spacing=spacing))
+
+    def _targets(
+        self, labels: NDArray[Any], inner: tuple[slice, ...], *, spacing: Sequence[float]
+    ) -> dict[str, NDArray[Any]]:
+        """Return the targets of all labels."""
+        del inner
         settings = self.settings
-        core = whole(labels.shape[1:]).grow([-c for c in self.context])
-        known = known_box(labels)
         made = make_targets(
-            np.maximum(labels[(slice(None), *known.slices)], 0),
+            labels,
             spacing,
             edges=settings.edges,
             wall_width=settings.wall_width,
             background_reach=settings.background_reach if settings.background == "label" else None,
         )
-        inside = core.intersect(known)
-        inner = (slice(None), *inside.shift([-b for b in known.begin]).slices)
-        place = (slice(None), *inside.shift([-b for b in core.begin]).slices)
-        found: dict[str, NDArray[Any]] = {
+        return {
             "classes": made.classes[None],
             "directions": made.directions,
             "levels": made.levels[None],
             "areas": made.areas[None],
         }
-        targets = {}
-        for name, values in found.items():
-            targets[name] = np.zeros((len(values), *core.shape), values.dtype)
-            targets[name][place] = values[inner]
-        return targets
 
     def sites(self, batch: Mapping[str, Tensor], seed: int) -> None:
         """Return None: all heads are small, and evaluated everywhere."""
