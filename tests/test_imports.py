@@ -49,6 +49,7 @@ LAYERS = (
         "methods.deep_watershed.loss",
         "methods.deep_watershed.method",
         "methods.deep_watershed.networks",
+        "methods.instance_classes",
         "methods.patches.codes",
         "methods.patches.loss",
         "methods.patches.method",

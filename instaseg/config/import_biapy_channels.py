@@ -55,6 +55,7 @@ def channels(source: Source, data: Tables) -> Tables:
     tables: Tables = {**data, "method": method}
     tables |= {f"method.{name}": dict(keys) for name, keys in meaning.settings.items()}
     _adapt_targets(source, tables)
+    _add_instance_classes(source, tables)
     tables["vote_instances"] = decoding(source, tables)
     if source.take(f"{_SEG}WATERSHED_BY_2D_SLICES", f"{_SEG}WATERSHED.BY_2D_SLICES", default=False):
         source.remark(
@@ -102,6 +103,22 @@ def _changed(words: Sequence[str], source: Source) -> str:
     return "".join(f"; {note}" for note in notes)
 
 
+def _add_instance_classes(source: Source, tables: Tables) -> None:
+    """Translate classes of instances: theirs count the background, ours do not."""
+    classes = int(source.take("DATA.N_CLASSES", "MODEL.N_CLASSES", default=2))
+    if classes <= 2:
+        return
+    keys: dict[str, Any] = {"count": classes - 1}
+    weights = source.values.get(f"{_SEG}DATA_CHANNEL_WEIGHTS")
+    if isinstance(weights, list) and len(weights) > len(tables["method"].get("weights", weights)):
+        keys["weight"] = float(weights[-1])
+    tables["method.instance_classes"] = keys
+    tables["data"]["label_channels"] = "labels_and_classes"
+    source.remark(
+        "DATA.N_CLASSES", f"{classes} with the background: {classes - 1} classes of instances"
+    )
+
+
 _LOSSES = {"bce": "bce", "ce": "bce", "l1": "l1", "mae": "l1", "mse": "mse"}
 
 
@@ -146,10 +163,7 @@ def _per_channel(
             source.remark(f"{_SEG}{key}", f"expected a list, found {values}; left out")
         return []
     tokens = [letter for word in words for letter in _letters(word, source)]
-    if len(values) == len(tokens) + 1:
-        source.remark(
-            f"{_SEG}{key}", f"the last, {values[-1]}, is of the class head, which is not available"
-        )
+    if len(values) == len(tokens) + 1:  # the last is of the class head
         values = values[:-1]
     if len(values) != len(tokens):
         source.remark(

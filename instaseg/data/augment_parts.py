@@ -74,3 +74,15 @@ def stack_layers(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray
     [[0, 7], [8, 0]]
     """
     return np.concatenate([first, np.where(second != 0, second + first.max(), 0)], dtype=np.int32)
+
+
+def common_classes(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the classes of two crops that lie over each other; 0 where they do not agree.
+
+    Examples
+    --------
+    >>> common_classes(np.array([0, 1, 1, 2], np.uint8), np.array([2, 0, 1, 1], np.uint8)).tolist()
+    [2, 1, 1, 0]
+    """
+    agree = (first == second) | (first == 0) | (second == 0)
+    return np.where(agree, np.maximum(first, second), 0).astype(np.uint8)

@@ -111,6 +111,8 @@ class CropSource:
         there is none.
     beyond : {"mirrored", "unknown"}
         What labels of instances are beyond the image.
+    instance_classes : int
+        Classes of instances that are learnt; 0 for none.
     """
 
     samples: tuple[Sample, ...]
@@ -121,6 +123,7 @@ class CropSource:
     targets: Targets | None = None
     class_map: ClassMap | None = None
     beyond: Beyond = "mirrored"
+    instance_classes: int = 0
 
 
 def training_batches(
@@ -159,9 +162,10 @@ def training_batches(
     ------
     dict of Tensor
         ``raw`` (B, C, *input_shape) float32, ``labels`` (B, L, *output_shape + 2 * context) int32,
-        ``mask`` (B, *output_shape) bool, True where labels are complete, and the targets
-        (B, ...). Labels are in L layers in none of which instances overlap; L is one for labels
-        that do not overlap, and the same for all batches. Ids are unique within a crop only, over
+        ``mask`` (B, *output_shape) bool, True where labels are complete, the targets (B, ...), and
+        ``instance_classes`` (B, *output_shape) uint8 where these are learnt. Labels are in L layers
+        in none of which instances overlap; L is one for labels that do not overlap, and the same
+        for all batches. Ids are unique within a crop only, over
         all its layers.
 
     Raises
@@ -320,6 +324,8 @@ class _Batches(Dataset[Any]):
             "labels": np.stack([crop.labels for crop in crops]),
             "mask": np.stack([crop.mask != 0 for crop in crops]),
         }
+        if self._source.instance_classes:
+            batch["instance_classes"] = np.stack([crop.classes for crop in crops])
         if self._source.targets is None:
             return batch
         targets = [self._source.targets(crop.labels, crop.resolution) for crop in crops]
@@ -334,6 +340,7 @@ def open_images(source: CropSource) -> list[CropImage]:
             for_sample(sample, source.normalization, source.statistics),
             source.class_map,
             beyond=source.beyond,
+            instance_classes=source.instance_classes,
         )
         for sample in source.samples
     ]

@@ -38,6 +38,7 @@ def check_samples(
     least_shape: Sequence[int],
     instances: Literal["may_overlap", "separate"] = "may_overlap",
     truth_faults: TruthFaults | None = None,
+    instance_classes: int = 0,
 ) -> None:
     """Check that samples can be trained on, or predicted and scored.
 
@@ -58,6 +59,8 @@ def check_samples(
         samples whose instances overlap are refused.
     truth_faults : callable, optional
         Checks the values of ground truth that is not instances, in place of the check of those.
+    instance_classes : int
+        Classes that labelled instances have; 0 for none.
 
     Raises
     ------
@@ -80,6 +83,7 @@ def check_samples(
         for fault in (
             *_faults(sample, settings, labels, tuple(least_shape)),
             *_truth_faults(sample, labels, find_faults),
+            *instance_class_faults(sample, settings, instance_classes),
         )
     ]
     if not faults:
@@ -123,6 +127,7 @@ def _faults(
     for source, opened, name in (
         (sample.labels, sample.open_labels, "labels"),
         (sample.mask, sample.open_mask, "mask"),
+        (sample.classes, sample.open_classes, "classes"),
     ):
         if source is None or (name == "labels" and sample.truth == "points"):
             continue
@@ -177,6 +182,54 @@ def instance_truth_faults(
         yield from _instance_faults(reader, needed, overlaps)
     else:
         yield from _label_faults(reader, needed)
+
+
+def instance_class_faults(sample: Sample, settings: DataSettings, count: int) -> Iterator[str]:
+    """Yield what is wrong with the classes of instances, where there are instances.
+
+    Parameters
+    ----------
+    sample : Sample
+        The image.
+    settings : DataSettings
+        Keys, for messages.
+    count : int
+        Number of classes; nothing is wrong where it is 0.
+    """
+    if sample.labels is None or count == 0:
+        return
+    try:
+        classes = sample.open_classes()
+    except DataError:
+        return  # listed already
+    if classes is None:
+        where = (
+            f"an array {settings.class_key!r} (data.class_key)"
+            if sample.raw.key
+            else 'labels of two channels (data.label_channels = "labels_and_classes")'
+        )
+        yield (
+            f"{sample.raw.path} has no classes of its instances; expected {where}, because"
+            f" method.instance_classes.count = {count}. Add them, or set count = 0"
+        )
+        return
+    if not np.issubdtype(classes.dtype, np.integer):
+        yield (
+            f"classes of instances are {classes.dtype}; expected integers, 0 where none is known."
+            f" {_float_advice(classes)}"
+        )
+        return
+    found: set[int] = set()
+    for index in slabs(classes.shape):
+        found.update(fastremap.unique(classes[index].astype(np.int64)).tolist())
+    strangers = sorted(value for value in found if not 0 <= value <= count)
+    if strangers:
+        more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+        yield (
+            f"classes of instances have the value {', '.join(map(str, strangers[:5]))}{more};"
+            f" expected 1 to {count} and 0 where none is known, because"
+            f" method.instance_classes.count = {count}. Set count, or what has no class to 0"
+        )
 
 
 def class_faults(sample: Sample, class_map: ClassMap) -> Iterator[str]:

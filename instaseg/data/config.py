@@ -162,6 +162,12 @@ class DataSettings(Table):
     """Array of sites of synapses in a zarr folder or HDF5 file, for `method.name = "synapses"`: a
     row of kind, position in voxels, probability, threshold and partner each. HDF5 files without it
     may have the annotations of CREMI."""
+    class_key: str = "volumes/gt_classes"
+    """Array of the class of every voxel's instance in a zarr folder or HDF5 file, 0 where it is not
+    known; read where `method.instance_classes.count` is above 0."""
+    label_channels: Literal["labels", "labels_and_classes"] = "labels"
+    """What image files of labels hold: labels alone, or, as BiaPy has it, two channels, labels and
+    the classes of their instances."""
     mask_key: str | None = None
     """Array that is not 0 where labels are complete; without it they are complete everywhere. For
     partly labelled data: outside of it only what is labelled is learnt, see

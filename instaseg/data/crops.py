@@ -190,6 +190,8 @@ class CropImage:
         What labels are: of classes there is one layer, in which voxels without a class are -1.
     beyond : {"mirrored", "unknown"}
         Labels of instances beyond the image: mirrored as the image is, or `BEYOND`.
+    classes : ndarray or Reader, optional
+        Classes of instances ``([z,] y, x)``, 0 where none is known.
     """
 
     raw: Reader | NDArray[Any]
@@ -200,6 +202,7 @@ class CropImage:
     num_layers: int = 1
     ids: Literal["instances", "classes"] = "instances"
     beyond: Beyond = "mirrored"
+    classes: Reader | NDArray[Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -209,7 +212,7 @@ class CropImage:
     @property
     def nbytes(self) -> int:
         """Size in memory."""
-        arrays = [a for a in (self.raw, self.labels, self.mask) if a is not None]
+        arrays = [a for a in (self.raw, self.labels, self.mask, self.classes) if a is not None]
         return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
 
     def in_memory(self) -> CropImage:
@@ -225,6 +228,7 @@ class CropImage:
             raw=self.raw[_everything(self.raw)],
             labels=self.labels[_everything(self.labels)],
             mask=None if self.mask is None else self.mask[_everything(self.mask)],
+            classes=None if self.classes is None else self.classes[_everything(self.classes)],
         )
 
     def crop_raw(self, box: Box) -> NDArray[np.float32]:
@@ -268,6 +272,13 @@ class CropImage:
             return np.ones(box.shape, dtype=np.uint8)
         complete: NDArray[np.bool_] = read_box(self.mask, box) != 0
         return complete.astype(np.uint8)
+
+    def crop_classes(self, box: Box) -> NDArray[np.uint8]:
+        """Return the classes of instances in a box, 0 where none is known, as in the background."""
+        if self.classes is None:
+            return np.zeros(box.shape, dtype=np.uint8)
+        inside = (read_box(self.labels, box) > 0).any(axis=0)
+        return np.where(inside, read_box(self.classes, box), 0).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -318,6 +329,7 @@ def open_crop_image(
     class_map: ClassMap | None = None,
     *,
     beyond: Beyond = "mirrored",
+    instance_classes: int = 0,
 ) -> CropImage:
     """Return a sample ready for cropping from disk; instance channels are read once, to pack them.
 
@@ -331,6 +343,8 @@ def open_crop_image(
         What labels mean where they are classes.
     beyond : {"mirrored", "unknown"}
         What labels of instances are beyond the image.
+    instance_classes : int
+        Classes of instances; 0 reads none.
 
     Raises
     ------
@@ -355,6 +369,7 @@ def open_crop_image(
         num_layers=labels.shape[0],
         ids="instances" if class_map is None else "classes",
         beyond=beyond,
+        classes=sample.open_classes() if instance_classes else None,
     )
 
 

@@ -33,6 +33,7 @@ from instaseg.data.augment_geometry import (
     undeformed,
 )
 from instaseg.data.augment_parts import (
+    common_classes,
     stack_layers,
     with_hidden_boxes,
     with_missing_sections,
@@ -69,6 +70,7 @@ with warnings.catch_warnings():
 RAW = gp.ArrayKey("RAW")
 LABELS = gp.ArrayKey("LABELS")
 MASK = gp.ArrayKey("MASK")
+CLASSES = gp.ArrayKey("CLASSES")
 SAMPLE = gp.ArrayKey("SAMPLE")
 # gunpowder has no unbounded source that can be asked for a box, so sources offer a huge one.
 _REACH = 2**30
@@ -86,6 +88,8 @@ class Crop:
         Layers of labels with context, ``(l, [z,] y, x)``; ids are only good within the crop.
     mask : ndarray of uint8
         1 where labels are complete, of the network's output shape.
+    classes : ndarray of uint8
+        Class of the instance at a voxel, 0 where none is known; shaped as the mask.
     resolution : tuple of float
         Physical size of a voxel of the sample it comes from.
     location : Location
@@ -95,6 +99,7 @@ class Crop:
     raw: NDArray[np.float32]
     labels: NDArray[np.int32]
     mask: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
     resolution: tuple[float, ...]
     location: Location
 
@@ -123,10 +128,11 @@ class CropPipeline:
         augmentation: AugmentationSettings | None,
     ) -> None:
         self._images = images
-        masked = any(image.mask is not None for image in images)
-        self._asked = {RAW: boxes["raw"], LABELS: boxes["labels"]} | (
-            {MASK: boxes["mask"]} if masked else {}
-        )
+        self._asked = {RAW: boxes["raw"], LABELS: boxes["labels"]}
+        if any(image.mask is not None for image in images):
+            self._asked[MASK] = boxes["mask"]
+        if any(image.classes is not None for image in images):
+            self._asked[CLASSES] = boxes["mask"]
         self._complete = np.ones(boxes["mask"].shape, dtype=np.uint8)
         locations = LocationSampler(images, sampling, boxes["mask"].shape)
         node: Any = tuple(_Source(image) for image in images) + _RandomCrop(locations)
@@ -159,6 +165,11 @@ class CropPipeline:
             raw=np.ascontiguousarray(batch[RAW].data, dtype=np.float32),
             labels=np.ascontiguousarray(batch[LABELS].data),
             mask=np.ascontiguousarray(batch[MASK].data) if MASK in batch else self._complete,
+            classes=(
+                np.ascontiguousarray(batch[CLASSES].data)
+                if CLASSES in batch
+                else np.zeros_like(self._complete)
+            ),
             resolution=self._images[location.number].resolution,
             location=location,
         )
@@ -267,7 +278,8 @@ class _Source(gp.BatchProvider):  # type: ignore[misc]
     def setup(self) -> None:
         ndim = len(self._image.shape)
         roi = gp.Roi((-_REACH,) * ndim, (2 * _REACH,) * ndim)
-        for key, dtype in ((RAW, np.float32), (LABELS, np.int32), (MASK, np.uint8)):
+        types = {RAW: np.float32, LABELS: np.int32, MASK: np.uint8, CLASSES: np.uint8}
+        for key, dtype in types.items():
             spec = gp.ArraySpec(
                 roi=roi, voxel_size=(1,) * ndim, interpolatable=key == RAW, dtype=dtype
             )
@@ -278,6 +290,7 @@ class _Source(gp.BatchProvider):  # type: ignore[misc]
             RAW: self._image.crop_raw,
             LABELS: self._image.crop_labels,
             MASK: self._image.crop_mask,
+            CLASSES: self._image.crop_classes,
         }
         batch = gp.Batch()
         for key, wanted in request.items():
@@ -409,6 +422,8 @@ class _Overlay(gp.BatchProvider):  # type: ignore[misc]
             batch[LABELS].data = stack_layers(batch[LABELS].data, over[LABELS].data)
             if MASK in batch:
                 batch[MASK].data = batch[MASK].data & over[MASK].data
+            if CLASSES in batch:
+                batch[CLASSES].data = common_classes(batch[CLASSES].data, over[CLASSES].data)
         else:
             none = np.zeros_like(batch[LABELS].data)
             batch[LABELS].data = stack_layers(batch[LABELS].data, none)

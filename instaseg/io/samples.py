@@ -55,12 +55,14 @@ class Source:
 
     path: Path
     key: str = ""
+    channel: int | None = None
+    """Which of two channels is meant; None where there are no channels."""
 
     def open(self) -> Reader:
         """Open the array; see :func:`instaseg.io.arrays.open_array`."""
-        if self.path.is_dir() and not self.key:
-            return StackReader(self.path)
-        return open_array(self.path, self.key)
+        stack = self.path.is_dir() and not self.key
+        reader: Reader = StackReader(self.path) if stack else open_array(self.path, self.key)
+        return reader if self.channel is None else _OneOfTwo(reader, self)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.key}" if self.key else str(self.path)
@@ -76,8 +78,8 @@ class Sample:
         Unique in its data set; names result files.
     raw : Source
         The image.
-    labels, mask : Source, optional
-        Ground truth, and where it is complete.
+    labels, mask, classes : Source, optional
+        Ground truth, where it is complete, and the class of every voxel's instance.
     resolution : tuple of float
         Physical size of a voxel per spatial axis; its length is the number of spatial axes.
     units : tuple of str
@@ -106,6 +108,7 @@ class Sample:
     truth: Truth = "labels"
     size: tuple[int, ...] | None = None
     kind: str | None = None
+    classes: Source | None = None
     background: Literal["zero", "zero_or_ones"] = "zero"
 
     def resized(self, size: tuple[int, ...] | None) -> Sample:
@@ -156,6 +159,16 @@ class Sample:
         """Open the mask of complete labels as ``([z,] y, x)``; None where there is none."""
         return None if self.mask is None else self._at_size(_Spatial(self.mask, self))
 
+    def open_classes(self) -> Reader | None:
+        """Open the classes of instances as ``([z,] y, x)``, 0 where none is known; None for none.
+
+        Raises
+        ------
+        DataError
+            If they are missing or damaged, or have other axes.
+        """
+        return None if self.classes is None else self._at_size(_Spatial(self.classes, self))
+
     def _at_size(self, labels: Reader) -> Reader:
         return labels if self.size is None else ResampledReader(labels, self.size, "nearest")
 
@@ -190,7 +203,7 @@ class Sample:
     def identity(self) -> str:
         """Return a digest that changes when one of the sample's files does (size or time)."""
         digest = hashlib.sha256()
-        for source in (self.raw, self.labels, self.mask):
+        for source in (self.raw, self.labels, self.mask, self.classes):
             if source is not None:
                 for line in _file_states(source):
                     digest.update(line.encode())
@@ -238,6 +251,35 @@ class _ChannelsFirst:
         stored = (*space[: self._axis], index[0], *space[self._axis :])
         block: NDArray[Any] = np.moveaxis(self._reader[stored], self._axis, 0)
         return block
+
+
+class _OneOfTwo:
+    """One of the two channels of an array on disk, along whichever axis they are."""
+
+    def __init__(self, reader: Reader, source: Source) -> None:
+        assert source.channel is not None
+        shape = reader.shape
+        usual = (0, len(shape) - 1, 1) if len(shape) > 2 else ()
+        axes = [axis for axis in _named_channels(reader) or usual if shape[axis] == 2]
+        if not axes:
+            raise DataError(
+                f"{source.path} has shape {shape}; expected two channels, labels and classes"
+                ' (data.label_channels = "labels_and_classes")'
+            )
+        self._reader = reader
+        self._axis, self._channel = axes[0], slice(source.channel, source.channel + 1)
+        self.shape: tuple[int, ...] = _without(shape, self._axis)
+        self.dtype: np.dtype[Any] = reader.dtype
+        self.attributes: Mapping[str, Any] = reader.attributes
+        chunks = reader.chunks
+        self.chunks: tuple[int, ...] | None = (
+            None if chunks is None else _without(chunks, self._axis)
+        )
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        stored = (*index[: self._axis], self._channel, *index[self._axis :])
+        part: NDArray[Any] = self._reader[stored].squeeze(self._axis)
+        return part
 
 
 class _Spatial:
@@ -320,15 +362,19 @@ def _channel_axis(reader: Reader, sample: Sample) -> int | None:
     if len(shape) == ndim and channels == 1:
         return None
     if len(shape) == ndim + 1:
-        names = list(reader.attributes.get("axis_names", ()))
-        named = [names.index("c")] if len(names) == len(shape) and "c" in names else []
-        for axis in named or (0, ndim):
+        for axis in _named_channels(reader) or (0, ndim):
             if shape[axis] == channels:
                 return axis
     raise DataError(
         f"sample {sample.name}: {sample.raw} has shape {shape}; expected"
         f" {_expected_axes(ndim, channels)}. {_channels_advice(shape, ndim, channels)}"
     )
+
+
+def _named_channels(reader: Reader) -> list[int]:
+    """Return the axis that an array's attributes call that of channels, in a list; else none."""
+    names = list(reader.attributes.get("axis_names", ()))
+    return [names.index("c")] if len(names) == len(reader.shape) and "c" in names else []
 
 
 def _expected_axes(ndim: int, channels: int) -> str:
@@ -449,12 +495,13 @@ def _container_sample(path: Path, settings: DataSettings, wanted: Wanted) -> Sam
         if wanted == "points"
         else _container_truth(path, settings)
     )
-    mask = settings.mask_key
+    mask, classes = settings.mask_key, settings.class_key
     return Sample(
         name=path.stem.removesuffix(".ome"),
         raw=Source(path, raw_key),
         labels=labels,
         mask=Source(path, mask) if mask and has_array(path, mask) else None,
+        classes=Source(path, classes) if has_array(path, classes) else None,
         resolution=_resolution(attributes, settings),
         units=_units(attributes, settings.ndim),
         channels=settings.num_channels,
@@ -544,10 +591,16 @@ def _stack_samples(folder: Path, settings: DataSettings) -> list[Sample]:
 
 
 def _image_sample(image: Path, label: Path | None, settings: DataSettings) -> Sample:
+    of_labels = of_classes = None
+    if label is not None and settings.label_channels == "labels":
+        of_labels = Source(label)
+    elif label is not None:
+        of_labels, of_classes = Source(label, channel=0), Source(label, channel=1)
     return Sample(
         name=image.stem,
         raw=Source(image),
-        labels=Source(label) if label else None,
+        labels=of_labels,
+        classes=of_classes,
         mask=None,
         resolution=_resolution({}, settings),
         units=_units({}, settings.ndim),

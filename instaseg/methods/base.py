@@ -143,6 +143,9 @@ class Method(Protocol):
     labels_may_overlap: bool
     """Whether it can be trained with instances that overlap, even if it gives none."""
 
+    instance_classes: int
+    """Classes of instances that a head of their own tells, background not counted; 0 for none."""
+
     coding: Coding | None
     """What decodes the first head's codes; None for methods without codes."""
 

@@ -79,6 +79,10 @@ OF_POINTS = ("pre", "post", "cleft", "connections")
 """What scores of points are about."""
 OF_POINT_KIND = ("TP", "FP", "FN", "precision", "recall", "F1", "distance")
 """Scores of one of them, ``<of points>.<name>``."""
+CLASS_COUNTS = ("Num GT", "Num Pred", *COUNTS)
+"""Counts of the instances of one class, ``classes.<number>.<name>``."""
+CLASS_MEANS = ("fscore", "S", "panoptic_quality")
+"""Scores of instances by class, averaged over classes, ``classes.mean.<name>``."""
 MOST_CLASSES = 255
 """Classes that fit in a byte beside a value for what is ignored."""
 
@@ -137,6 +141,20 @@ def score_names(
         for name in per_threshold
     ]
     return names + [f"confusion_matrix.{name}" for name in AVERAGES]
+
+
+def instance_class_score_names(count: int = MOST_CLASSES - 1) -> list[str]:
+    """Return every dotted name of a score of instances by class, for so many classes.
+
+    Returns
+    -------
+    list of str
+        For example ``classes.accuracy``, ``classes.mean.fscore`` and ``classes.1.AP_TP``.
+    """
+    names = [f"classes.{name}" for name in ("matched", "right", "accuracy")]
+    names += [f"classes.mean.{name}" for name in CLASS_MEANS]
+    of_one = (*CLASS_COUNTS, *RATIOS, *MATCHED_SCORES)
+    return names + [f"classes.{n}.{name}" for n in range(1, count + 1) for name in of_one]
 
 
 def needs_centre_lines(name: str) -> bool:
@@ -363,9 +381,14 @@ class EvaluationSettings(ComparisonSettings):
         valid = score_names(
             self.thresholds, centre_lines=self.centre_lines, boundaries=self.boundaries
         )
+        valid += instance_class_score_names(2)
+        of_classes = set(instance_class_score_names())
         quality = [name for name in valid if not name.rsplit(".", 1)[-1].startswith("Num")]
-        problems += unknown_names("metric", [self.metric], quality)
-        problems += unknown_names("summary", self.summary, valid)
+        metric = [name for name in [self.metric] if name not in of_classes or ".Num " in name]
+        summary = [name for name in self.summary if name not in of_classes]
+        # the nearest of two classes: of all, a search would take a second
+        problems += unknown_names("metric", metric, quality)
+        problems += unknown_names("summary", summary, valid)
         if problems:
             raise ValueError("; ".join(problems))
         return self

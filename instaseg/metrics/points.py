@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from instaseg.io.points import KINDS, Points, connections, positions, rows_of
 from instaseg.metrics.config import OF_POINTS
-from instaseg.metrics.scores import Scores
+from instaseg.metrics.ratios import Scores
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from instaseg.metrics.config import (
     threshold_key,
     with_needed,
 )
+from instaseg.metrics.instance_classes import InstanceClasses, class_scores
 from instaseg.metrics.matching import Matches, match
 from instaseg.metrics.overlaps import (
     Hits,
@@ -48,8 +48,7 @@ from instaseg.metrics.overlaps import (
     hits,
     windows,
 )
-
-Scores = dict[str, Any]
+from instaseg.metrics.ratios import Scores, count_ratios, matched_scores
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,7 @@ def score_instances(
     centre_lines: CentreLines = "measure",
     boundaries: Boundaries = "skip",
     dim: Sequence[int] = (),
+    classes: InstanceClasses | None = None,
 ) -> Scores:
     """Score predicted instances against true ones.
 
@@ -137,6 +137,8 @@ def score_instances(
     dim : sequence of int
         True instances that are hard to see: their labels, or in an array with several channels the
         numbers of their channels, from 1.
+    classes : InstanceClasses, optional
+        Of which class the instances of both sides are.
 
     Returns
     -------
@@ -159,7 +161,8 @@ def score_instances(
         ``avg_tp_skel_coverage`` (mean clDice and clRecall of the matches); and the averages
         ``avAP`` (0.5, 0.55 ... 0.95), ``avAP19`` and ``avFscore`` (0.1 ... 0.9), ``avS`` (0.5 ...
         0.9) and ``avS10`` (as avAP), the score of the Data Science Bowl 2018 and of the Sartorius
-        cell segmentation.
+        cell segmentation. With `classes` also ``classes``, see
+        :func:`instaseg.metrics.instance_classes.class_scores`.
 
     Raises
     ------
@@ -221,7 +224,12 @@ def score_instances(
         overlap = (locate_by_voxels(true, predicted) if by_lines else where).score
     subsets = {name: _subset_scores(chosen[name], matched[0.5], overlap, lines) for name in SUBSETS}
     listed = {threshold_key(t): found for t, found in confusion.items()}
-    return {"general": general, "subsets": subsets, "confusion_matrix": listed | averages}
+    scores = {"general": general, "subsets": subsets, "confusion_matrix": listed | averages}
+    if classes is not None:
+        scores["classes"] = class_scores(
+            true, predicted, where.score, classes=classes, assignment=assignment
+        )
+    return scores
 
 
 def _check(thresholds: Sequence[float], criterion: Criterion, lines: CentreLines) -> None:
@@ -385,51 +393,6 @@ def _confusion(
             values = pairs.at(matches.truth, matches.prediction)
             found[name] = float(values.mean()) if len(values) else none
     return found
-
-
-def matched_scores(mean: float, ratios: Scores) -> Scores:
-    """Return the mean score of the matches, per true instance, and the panoptic quality.
-
-    Parameters
-    ----------
-    mean : float
-        Mean score of the matches; 0 without any.
-    ratios : dict
-        From :func:`count_ratios`.
-    """
-    return {
-        "mean_matched_score": mean,
-        "mean_true_score": mean * ratios["recall"],
-        "panoptic_quality": mean * ratios["fscore"],
-    }
-
-
-def count_ratios(true_positive: int, false_positive: int, false_negative: int) -> Scores:
-    """Return the counts with precision, recall, AP, fscore and S.
-
-    Notes
-    -----
-    A share of nothing is 0, except where there was nothing to find and nothing was found: then all
-    are NaN.
-    """
-    total = true_positive + false_positive + false_negative
-
-    def share(part: int, whole: int) -> float:
-        none = 0.0 if total else math.nan
-        return part / whole if whole else none
-
-    precision = share(true_positive, true_positive + false_positive)
-    recall = share(true_positive, true_positive + false_negative)
-    return {
-        "AP_TP": true_positive,
-        "AP_FP": false_positive,
-        "AP_FN": false_negative,
-        "precision": precision,
-        "recall": recall,
-        "AP": precision * recall,
-        "fscore": share(2 * true_positive, total + true_positive),
-        "S": share(true_positive, total),
-    }
 
 
 def merging_pairs(where: Localisation, threshold: float) -> Index:

@@ -20,7 +20,14 @@ from instaseg.metrics.config import (
     direction,
     threshold_key,
 )
-from instaseg.metrics.scores import Scores, count_ratios, matched_scores
+from instaseg.metrics.instance_classes import pooled_class_scores
+from instaseg.metrics.ratios import (
+    Scores,
+    count_ratios,
+    known_mean,
+    matched_scores,
+    weighted_mean,
+)
 
 Row = dict[str, str | int | float]
 Pool = Callable[[Sequence[Scores]], Scores]
@@ -97,16 +104,10 @@ def mean_scores(samples: Sequence[Scores]) -> Scores:
         name: (
             mean_scores([sample[name] for sample in samples])
             if isinstance(value, dict)
-            else _mean([sample[name] for sample in samples])
+            else known_mean([sample[name] for sample in samples])
         )
         for name, value in first.items()
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Return the mean of the values that exist; NaN if there are none."""
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def pooled_scores(samples: Sequence[Scores]) -> Scores:
@@ -145,12 +146,12 @@ def pooled_scores(samples: Sequence[Scores]) -> Scores:
         if name not in (*GENERAL_LINES, *GENERAL_BOUNDARIES) or name in ("FS", "FM")
     }
     general |= {
-        name: _mean([general[name] for general in generals])
+        name: known_mean([general[name] for general in generals])
         for name in GENERAL_BOUNDARIES
         if name in generals[0]
     }
     if GENERAL_LINES[0] in generals[0]:
-        coverage = _weighted(
+        coverage = weighted_mean(
             [g["avg_gt_skel_coverage"] for g in generals], [g["Num GT"] for g in generals]
         )
         general["avg_gt_skel_coverage"] = coverage
@@ -159,7 +160,10 @@ def pooled_scores(samples: Sequence[Scores]) -> Scores:
         name: _pool_subset([sample["subsets"][name] for sample in samples])
         for name in samples[0]["subsets"]
     }
-    return {"general": general, "subsets": subsets, "confusion_matrix": pooled}
+    scores = {"general": general, "subsets": subsets, "confusion_matrix": pooled}
+    if "classes" in samples[0]:
+        scores["classes"] = pooled_class_scores([sample["classes"] for sample in samples])
+    return scores
 
 
 def _pool_subset(parts: Sequence[Scores]) -> Scores:
@@ -171,7 +175,7 @@ def _pool_subset(parts: Sequence[Scores]) -> Scores:
     pooled: Scores = {"Num GT": count, "TP": found, "recall_0_5": found / count}
     sizes = [part["Num GT"] for part in some]
     return pooled | {
-        name: _weighted([part[name] for part in some], sizes)
+        name: weighted_mean([part[name] for part in some], sizes)
         for name in some[0]
         if name not in pooled
     }
@@ -182,11 +186,11 @@ def _pool_threshold(parts: Sequence[Scores]) -> Scores:
     pooled = count_ratios(*(sum(part[name] for part in parts) for name in COUNTS))
     matches = [part["AP_TP"] for part in parts]
     pooled |= matched_scores(
-        _weighted([part[MATCHED_SCORES[0]] for part in parts], matches), pooled
+        weighted_mean([part[MATCHED_SCORES[0]] for part in parts], matches), pooled
     )
     pooled |= {name: sum(part[name] for part in parts) for name in MERGES_AND_SPLITS}
     return pooled | {
-        name: _weighted([part[name] for part in parts], matches)
+        name: weighted_mean([part[name] for part in parts], matches)
         for name in MATCHED_LINES
         if name in parts[0]
     }
@@ -198,14 +202,6 @@ def _pooled_averages(pooled: Scores) -> dict[str, float]:
         name: float(np.mean([pooled[threshold_key(t)][part] for t in used]))
         for name, (part, used) in AVERAGES.items()
     }
-
-
-def _weighted(values: Sequence[float], weights: Sequence[int]) -> float:
-    """Return the weighted mean; without any weight the value of a sample that has one, or NaN."""
-    counting = np.array(weights) > 0
-    if not counting.any():
-        return _mean(values)
-    return float(np.average(np.array(values)[counting], weights=np.array(weights)[counting]))
 
 
 def _refuse_none(samples: Sequence[Scores]) -> None:

@@ -11,9 +11,9 @@ from instaseg.io.samples import Sample
 from instaseg.methods.build import MethodSpec
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.predicting import prediction_fingerprint
 from instaseg.stages.selection import Selection
+from instaseg.stages.stored import stored_fingerprint
 
 if TYPE_CHECKING:
     from instaseg.methods.base import Decode, Device

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from instaseg.blockwise.scheduler import run_tasks
@@ -12,10 +11,14 @@ from instaseg.io.samples import Sample
 from instaseg.metrics.config import ComparisonSettings, direction
 from instaseg.metrics.summary import average_scores, summary_rows, value_of, worst_samples
 from instaseg.run.fingerprint import fingerprint
+from instaseg.stages.classify import require_classes
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.labelling import stored_fingerprint
-from instaseg.stages.postprocess import instances_path, repaired_fingerprint, require_instances
+from instaseg.stages.postprocess import (
+    finished_fingerprint,
+    finished_key,
+    instances_path,
+    require_instances,
+)
 from instaseg.stages.results.kind import Baseline, ResultKind, Scores
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import (
@@ -39,6 +42,7 @@ def run(context: Context) -> str:
     if not dataset.samples:
         return "evaluate: no test sample has labels; nothing to compare"
     require_instances(context, dataset, selection)
+    require_classes(context, dataset, selection)
     scores = method_scores(context, dataset, selection)
     report = _report(context, dataset, selection, scores)
     kind = RESULTS[context.method.result]
@@ -109,22 +113,6 @@ def _baseline_tasks(
         )
         for sample in dataset.samples
     ]
-
-
-def finished_key(context: Context, sample: Sample, path: Path, selection: Selection) -> str:
-    """Return the array to evaluate: the repaired one if it is current, else the labelled one."""
-    kind = RESULTS[context.method.result]
-    if kind.repaired is None:
-        return kind.key
-    wanted = repaired_fingerprint(context, sample, selection)
-    return kind.repaired if stored_fingerprint(path, kind.repaired) == wanted else kind.key
-
-
-def finished_fingerprint(context: Context, sample: Sample, selection: Selection, key: str) -> str:
-    """Return the fingerprint of the array that :func:`finished_key` names."""
-    labelled = key == RESULTS[context.method.result].key
-    made_from = instances_fingerprint if labelled else repaired_fingerprint
-    return made_from(context, sample, selection)
 
 
 def method_task(

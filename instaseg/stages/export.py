@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from instaseg.blockwise.scheduler import run_tasks
 from instaseg.io.samples import Sample
 from instaseg.run.fingerprint import fingerprint
+from instaseg.stages.classify import require_classes
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.evaluate import finished_fingerprint, finished_key
-from instaseg.stages.postprocess import instances_path, require_instances
+from instaseg.stages.postprocess import (
+    finished_fingerprint,
+    finished_key,
+    instances_path,
+    require_instances,
+)
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
 from instaseg.stages.results.kind import ExportTask, Product
 from instaseg.stages.results.table import RESULTS
@@ -39,7 +44,9 @@ def run(context: Context) -> str:
     """Write every test sample's result, repaired if that is current."""
     dataset, selection = context.dataset("test"), select(context)
     require_instances(context, dataset, selection)
-    products = RESULTS[context.method.result].products(selection.parameters.labelling)
+    require_classes(context, dataset, selection)
+    kind = RESULTS[context.method.result]
+    products = kind.products(selection.parameters.labelling, context.method)
     if any(product.source == "prediction" for product in products):
         names = [sample.name for sample in dataset.samples]
         require_predictions(context, dataset, selection.checkpoint, names)

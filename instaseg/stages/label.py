@@ -16,11 +16,11 @@ from instaseg.stages.labelling import (
     label_sample,
     refinement,
     run_by_size,
-    stored_fingerprint,
 )
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, select
+from instaseg.stages.stored import stored_fingerprint
 
 logger = logging.getLogger(__name__)
 

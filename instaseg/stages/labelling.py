@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from instaseg.blockwise.scheduler import Pool
 from instaseg.blockwise.store import open_store
 from instaseg.blockwise.work import BlockLabels, BlockWork, Run
-from instaseg.errors import DataError, InstasegError, StageError
+from instaseg.errors import InstasegError, StageError
 from instaseg.geometry import Coordinate, grid, whole
-from instaseg.io.arrays import array_attributes, has_array, new_array, open_array, write_array
+from instaseg.io.arrays import has_array, new_array, open_array, write_array
 from instaseg.io.resampled import ResampledParts, resampled_labels
-from instaseg.io.samples import Sample, read_whole
+from instaseg.io.samples import Sample
 from instaseg.methods.base import Decode, Device, Head, Method, Result, ShowsSteps
 from instaseg.methods.build import MethodSpec
 from instaseg.postprocess.config import MedianFilter
@@ -26,11 +26,10 @@ from instaseg.postprocess.medians import filter_box, filter_channels
 from instaseg.run.fingerprint import fingerprint
 from instaseg.settings import Table
 from instaseg.stages.results.table import RESULTS
+from instaseg.stages.stored import image_shape, method_at, read_prediction
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SHAPE = "image_shape"
-"""Attribute of a prediction that was made at another size: the image's own shape."""
 CHECKED = "check"
 """Folder, beside a sample's result, of arrays that show what it was made from."""
 
@@ -249,12 +248,6 @@ class RefinedTable:
         yield tuple(slice(0, n) for n in self.shape), self._table
 
 
-def image_shape(prediction: Path, heads: Sequence[Head]) -> Coordinate | None:
-    """Return the shape of the image, where a prediction was made at another size; else None."""
-    stored = array_attributes(prediction, heads[0].key).get(IMAGE_SHAPE)
-    return None if stored is None else tuple(int(n) for n in stored)
-
-
 def at_image_size(labels: NDArray[Any], shape: Coordinate | None) -> NDArray[Any]:
     """Return labels at the size of the image, by the nearest voxel; as they are without a shape."""
     return labels if shape is None else resampled_labels(labels, shape)
@@ -265,18 +258,6 @@ def run_in(pool: Pool, description: str) -> Run:
     return lambda function, tasks, step: pool.run(
         function, tasks, description=f"{description}: {step}"
     )
-
-
-def method_at(spec: MethodSpec, prediction: Path) -> Method:
-    """Return a method that knows the physical size of the voxels of a stored prediction."""
-    method = spec.build()
-    size = array_attributes(prediction, method.heads[0].key).get("resolution")
-    return method if size is None else spec.at(size).build()
-
-
-def read_prediction(path: Path, heads: Sequence[Head]) -> dict[str, NDArray[Any]]:
-    """Return the predicted heads of a sample, by name, as they are stored."""
-    return {head.name: read_whole(open_array(path, head.key)) for head in heads}
 
 
 def filtered(
@@ -311,13 +292,3 @@ def copy_filtered(
             for box in grid(whole(stored.shape[1:]), chunks[1:]):
                 part = filter_box(stored, slice(0, stored.shape[0]), box, by)
                 writer[(slice(0, stored.shape[0]), *box.slices)] = part
-
-
-def stored_fingerprint(path: Path, key: str) -> str | None:
-    """Return the fingerprint a finished array was written with, None if it is gone or damaged."""
-    try:
-        found = array_attributes(path, key).get("fingerprint") if has_array(path, key) else None
-    except DataError as error:
-        logger.warning("%s", error)
-        return None
-    return None if found is None else str(found)

@@ -16,6 +16,7 @@ from instaseg.errors import ConfigError, DataError, InstasegError
 from instaseg.inference.augmentation import symmetries
 from instaseg.io.samples import Sample
 from instaseg.methods.base import LabelsSomeInBlocks, Method
+from instaseg.metrics.config import instance_class_score_names
 from instaseg.models.shapes import check_input_shape
 from instaseg.postprocess.config import ON_PREDICTIONS
 from instaseg.run.experiment import Experiment, latest_experiment
@@ -92,7 +93,7 @@ def check(stages: Sequence[Stage], context: Context) -> None:
     _ = context.method  # everything else asks it: if it cannot be built, that is the fault
     faults: list[InstasegError] = []
     checks = (
-        *(check_history, check_sweep, check_repair, check_postprocessing),
+        *(check_history, check_sweep, check_scores, check_repair, check_postprocessing),
         *(check_network, check_blocks, check_data),
     )
     for part in checks:
@@ -173,6 +174,29 @@ def _check_agreement(context: Context, parameters: ParameterSet) -> None:
             f"[validation] parameters {parameters.name}: [{table}] {'.'.join(keys)}:"
             f" {wrong.message}"
         )
+
+
+def check_scores(stages: Sequence[Stage], context: Context) -> None:
+    """Check that scores by class are asked for only of classes that instances have.
+
+    Raises
+    ------
+    ConfigError
+        If they are of others; names the key.
+    """
+    del stages
+    evaluation, method = context.config.evaluation, context.method
+    if method.result != "instances":
+        return
+    known = set(instance_class_score_names(method.instance_classes))
+    for key, names in (("metric", (evaluation.metric,)), ("summary", evaluation.summary)):
+        for name in names:
+            if name.startswith("classes.") and (name not in known or not method.instance_classes):
+                raise ConfigError(
+                    f"[evaluation] {key}: {name!r} is a score by class, but instances have"
+                    f" {method.instance_classes or 'no'} classes; set"
+                    " method.instance_classes.count, or name another score"
+                )
 
 
 def check_repair(stages: Sequence[Stage], context: Context) -> None:
@@ -331,6 +355,7 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
                 least_shape=_least_shape(context),
                 instances=_instances(need, stages, context),
                 truth_faults=_truth_faults(context),
+                instance_classes=context.method.instance_classes,
             )
             check_together = RESULTS[context.method.result].check_together
             if labels == "required" and check_together is not None:

@@ -20,12 +20,12 @@ from instaseg.postprocess.repair import postprocess_and_report
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.predicting import require_predictions
 from instaseg.stages.results.instances import BLOCK_SHAPES, LABELLED, MOST_AT_ONCE, REPAIRED
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene, roi_state
 from instaseg.stages.selection import Selection, select
+from instaseg.stages.stored import stored_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,22 @@ def repaired_fingerprint(context: Context, sample: Sample, selection: Selection)
     labelled = instances_fingerprint(context, sample, selection)
     settings = selection.parameters.postprocessing
     return fingerprint("postprocess", labelled, settings, *roi_state(sample, settings))
+
+
+def finished_key(context: Context, sample: Sample, path: Path, selection: Selection) -> str:
+    """Return the array to evaluate: the repaired one if it is current, else the labelled one."""
+    kind = RESULTS[context.method.result]
+    if kind.repaired is None:
+        return kind.key
+    wanted = repaired_fingerprint(context, sample, selection)
+    return kind.repaired if stored_fingerprint(path, kind.repaired) == wanted else kind.key
+
+
+def finished_fingerprint(context: Context, sample: Sample, selection: Selection, key: str) -> str:
+    """Return the fingerprint of the array that :func:`finished_key` names."""
+    labelled = key == RESULTS[context.method.result].key
+    made_from = instances_fingerprint if labelled else repaired_fingerprint
+    return made_from(context, sample, selection)
 
 
 def require_instances(context: Context, dataset: Dataset, selection: Selection) -> None:

@@ -16,9 +16,9 @@ from instaseg.io.samples import Sample
 from instaseg.progress import progress
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.labelling import IMAGE_SHAPE, stored_fingerprint
 from instaseg.stages.networks import TrainedNetwork, architecture, trained_network
 from instaseg.stages.selection import digest
+from instaseg.stages.stored import IMAGE_SHAPE, stored_fingerprint
 from instaseg.training.devices import freed_memory_kept
 
 logger = logging.getLogger(__name__)

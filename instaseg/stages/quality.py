@@ -17,9 +17,9 @@ from instaseg.methods.base import Decode
 from instaseg.methods.build import MethodSpec
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.labelling import image_shape, method_at, read_prediction
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import read_scores, write_scores
+from instaseg.stages.stored import image_shape, method_at, read_prediction
 
 logger = logging.getLogger(__name__)
 

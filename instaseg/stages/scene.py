@@ -21,7 +21,7 @@ from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.medians import filter_box
 from instaseg.postprocess.properties import check_properties
 from instaseg.postprocess.scene import Scene
-from instaseg.stages.labelling import image_shape
+from instaseg.stages.stored import image_shape
 
 
 def open_scene(

@@ -16,21 +16,19 @@ from instaseg.io.text import to_toml, write_text
 from instaseg.methods.base import Decode, Device, Method, Result
 from instaseg.methods.build import MethodSpec
 from instaseg.metrics.config import ComparisonSettings
+from instaseg.metrics.instance_classes import ClassOf
 from instaseg.metrics.overlaps import Source
 from instaseg.postprocess.config import MedianFilter
 from instaseg.postprocess.repair import postprocess
+from instaseg.postprocess.votes import class_ballot
 from instaseg.run.sweep import ParameterSet
-from instaseg.stages.labelling import (
-    at_image_size,
-    filtered,
-    for_type,
-    image_shape,
-    method_at,
-    read_prediction,
-)
+from instaseg.stages.labelling import at_image_size, filtered, for_type
+from instaseg.stages.results.instances import BLOCK_SHAPES
 from instaseg.stages.results.kind import Scores, Subject
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene
+from instaseg.stages.stored import image_shape, method_at, read_prediction
+from instaseg.stages.voting import class_of, predicted_votes, read_ballot
 
 _FORMAT = 3
 """Rises when scores get other names or meanings; those of an earlier one are worked out again."""
@@ -90,7 +88,10 @@ class EvaluationTask:
 
 def evaluate_sample(task: EvaluationTask) -> None:
     """Score one sample's result and write the scores; neither side is read whole."""
-    _score_and_write(task, open_array(task.source, task.key))
+    classes = None
+    if task.method.build().instance_classes:
+        classes = class_of(read_ballot(task.source, task.key))
+    _score_and_write(task, open_array(task.source, task.key), classes)
 
 
 def evaluate_baseline(task: EvaluationTask) -> None:
@@ -99,13 +100,13 @@ def evaluate_baseline(task: EvaluationTask) -> None:
     assert baseline is not None, "tasks are made for baselines that exist"
     scratch = task.output.with_suffix(".zarr")
     with baseline.segment(task.sample.open_raw(), scratch) as result:
-        _score_and_write(task, result)
+        _score_and_write(task, result, None)
 
 
-def _score_and_write(task: EvaluationTask, result: Source) -> None:
+def _score_and_write(task: EvaluationTask, result: Source, classes: ClassOf | None) -> None:
     kind = RESULTS[task.result]
     truth = kind.open_truth(task.sample, task.method)
-    subject = Subject(task.sample, task.method, task.settings)
+    subject = Subject(task.sample, task.method, task.settings, classes)
     if kind.write_matches is not None:
         kind.write_matches(truth, result, subject, task.output)
     write_scores(task.output, kind.score(truth, result, subject), task.fingerprint)
@@ -167,8 +168,19 @@ def validate_sample(task: ValidationTask) -> None:
 def score_set(task: ValidationTask, number: int, truth: Source, result: Source) -> None:
     """Score what one of the parameter sets gave, in memory or on disk, and write the scores."""
     settings = task.sets[number].evaluation.without_unread_scores()
-    subject = Subject(task.sample, task.method, settings)
-    scores = RESULTS[task.method.build().result].score(truth, result, subject)
+    method = method_at(task.method, task.prediction)
+    classes = None
+    if method.instance_classes:
+        ballot = class_ballot(
+            result,
+            predicted_votes(task.prediction, method),
+            ndim=task.sample.ndim,
+            count=method.instance_classes,
+            block_shape=BLOCK_SHAPES[task.sample.ndim],
+        )
+        classes = class_of(ballot)
+    subject = Subject(task.sample, task.method, settings, classes)
+    scores = RESULTS[method.result].score(truth, result, subject)
     write_scores(task.outputs[number], scores, task.fingerprints[number])
 
 

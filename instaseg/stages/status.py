@@ -6,15 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from instaseg.errors import InstasegError
+from instaseg.stages.classify import classify_task
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import is_decoded
 from instaseg.stages.evaluate import is_evaluated
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.postprocess import instances_path, repaired_fingerprint
 from instaseg.stages.predicting import is_predicted
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, read_verdicts, select
+from instaseg.stages.stored import stored_fingerprint
 from instaseg.stages.tables import text_table
 from instaseg.training.checkpoints import list_checkpoints
 
@@ -72,6 +73,9 @@ def _checks(
     def decoded(i: int) -> bool:
         return is_decoded(context, dataset, samples[i], selection)
 
+    def classified(i: int) -> bool:
+        return classify_task(context, dataset, samples[i], selection).is_done
+
     return [
         ("predict", lambda i: is_predicted(context, dataset, samples[i], selection.checkpoint)),
         *([("decode", decoded)] if coding is not None and coding.decodes_in == "stage" else []),
@@ -90,6 +94,7 @@ def _checks(
                 == repaired_fingerprint(context, samples[i], selection)
             ),
         ),
+        *([("classify", classified)] if context.method.instance_classes else []),
         ("evaluate", lambda i: is_evaluated(context, dataset, samples[i], selection)),
     ]
 

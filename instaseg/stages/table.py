@@ -101,6 +101,12 @@ STAGES: tuple[Stage, ...] = (
         reads=("instances",),
     ),
     Stage(
+        "classify",
+        "says of which class each instance is (only for setups with classes of instances)",
+        data=("test",),
+        reads=("instances",),
+    ),
+    Stage(
         "evaluate",
         "compares results with the ground truth, and with Otsu + connected components",
         data=("test",),
@@ -141,10 +147,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "decode",
         "label",
         "postprocess",
+        "classify",
         "evaluate",
         "visualize",
     ),
-    "infer": ("predict", "decode", "label", "evaluate"),
+    "infer": ("predict", "decode", "label", "classify", "evaluate"),
 }
 
 

@@ -113,6 +113,7 @@ def crop_source(context: Context, dataset: Dataset) -> CropSource:
         targets=method.targets,
         class_map=method.class_map,
         beyond=method.labels_beyond,
+        instance_classes=method.instance_classes,
     )
 
 

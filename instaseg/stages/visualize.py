@@ -20,14 +20,13 @@ from instaseg.stages.evaluate import (
     average_row,
     baseline_scores,
     chosen_baseline,
-    finished_key,
     method_scores,
     method_task,
     method_tasks,
     score_row,
     with_labels,
 )
-from instaseg.stages.postprocess import instances_path, require_instances
+from instaseg.stages.postprocess import finished_key, instances_path, require_instances
 from instaseg.stages.results.kind import Scores, Subject
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import EvaluationTask, read_scores

@@ -390,7 +390,7 @@ def instances(channels, keys="", *, ndim="2D", rest=""):
     [
         ("['F', 'Gv', 'Gh']", [1, 2, 2], (1, 2), ""),
         ("['F', 'Gv', 'Gh']", [1, 2, 3], (), "one channel here, with one value; found [2.0, 3.0]"),
-        ("['F', 'C']", [1, 2, 0.5], (1, 2), "the last, 0.5, is of the class head"),
+        ("['F', 'C']", [1, 2, 0.5], (1, 2), ""),
         ("['F', 'C']", [1], (), "expected 2 values for F, C, found 1; left out"),
         ("BCDv2", [1, 2, 3], (1, 2, 3), ""),
     ],
@@ -400,6 +400,16 @@ def test_weights_are_of_channels(translated, channels, weights, found, remark):
     assert config.method.weights == found
     assert remark in remarks
     assert ("DATA_CHANNEL_WEIGHTS" in remarks) == bool(remark)
+
+
+def test_classes_of_instances(translated):
+    keys = "DATA_CHANNEL_WEIGHTS: [1, 2, 0.5]"
+    text = instances("['F', 'C']", keys).replace("DATA:\n", "DATA:\n    N_CLASSES: 4\n")
+    config, remarks = translated(text)
+    assert (config.method.weights, config.method.instance_classes.count) == ((1, 2), 3)
+    assert config.method.instance_classes.weight == 0.5
+    assert config.data.label_channels == "labels_and_classes"
+    assert "4 with the background: 3 classes of instances" in remarks
 
 
 def test_losses_are_of_channels(translated):

@@ -34,6 +34,7 @@ def context_of(folder, *, overlapping, val_log_step=0):
             context=(2, 2),
             labels_beyond="mirrored",
             result="instances",
+            instance_classes=0,
         ),
         method_spec=SimpleNamespace(truth="labels"),
         dataset=lambda role: Dataset(role, tuple(find_samples(folder, data))),

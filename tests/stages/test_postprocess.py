@@ -14,9 +14,9 @@ from instaseg.methods.patches.config import PatchesSettings
 from instaseg.models.config import ModelSettings
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.stages import postprocess
-from instaseg.stages.labelling import stored_fingerprint
 from instaseg.stages.postprocess import RepairTask, repair_sample
 from instaseg.stages.results.instances import LABELLED, REPAIRED
+from instaseg.stages.stored import stored_fingerprint
 
 SHAPE = (20, 30)
 

@@ -11,8 +11,8 @@ from instaseg.methods.build import MethodSpec
 from instaseg.methods.patches.config import PatchesSettings
 from instaseg.models.config import ModelSettings
 from instaseg.postprocess.config import PostprocessingSettings
-from instaseg.stages.labelling import IMAGE_SHAPE
 from instaseg.stages.scene import check_sample, check_settings, open_scene, roi_state
+from instaseg.stages.stored import IMAGE_SHAPE
 
 
 def method(**settings):

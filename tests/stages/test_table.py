@@ -52,7 +52,9 @@ def names(words):
 
 def test_stages_run_once_in_the_order_of_the_table():
     assert names(["evaluate", "predict", "predict"]) == ["predict", "evaluate"]
-    assert names(["infer", "train"]) == ["train", "predict", "decode", "label", "evaluate"]
+    assert names(["infer", "train"]) == [
+        *("train", "predict", "decode", "label", "classify", "evaluate")
+    ]
 
 
 def test_all_validates_checkpoints():

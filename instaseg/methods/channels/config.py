@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from instaseg.methods.channels.legacy import GENERATIONS, Generation, translate
+from instaseg.methods.config import InstanceClassesSettings
 from instaseg.settings import Table
 
 ChannelName = Literal[
@@ -282,6 +283,8 @@ class ChannelsSettings(Table):
     """Where instances touch."""
     border_weight: BorderWeightSettings = BorderWeightSettings()
     """Weight of the background between instances."""
+    instance_classes: InstanceClassesSettings = InstanceClassesSettings()
+    """Classes of instances: a head that tells of which class a voxel's instance is."""
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from instaseg.methods.base import Coding, Decode, Device, Head, Result
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.heads import head_of
 from instaseg.methods.channels.registry import channels_of, context_of, far_context
+from instaseg.methods.instance_classes import class_heads, with_class_loss
 from instaseg.models.config import ModelSettings
 from instaseg.settings import Table
 
@@ -70,7 +71,9 @@ class ChannelsMethod:
         self.margin = (0,) * data.ndim
         self.spacing = data.voxel_size or (1.0,) * data.ndim
         """Size of a voxel, in physical units, that predictions are decoded with."""
-        self.heads: tuple[Head, ...] = tuple(head_of(channel) for channel in self.channels)
+        self.instance_classes = settings.instance_classes.count
+        self._own: tuple[Head, ...] = tuple(head_of(channel) for channel in self.channels)
+        self.heads = (*self._own, *class_heads(settings.instance_classes))
 
     def build_network(self) -> nn.Module:
         """Return a U-Net with one 1x1 convolution per channel."""
@@ -147,12 +150,13 @@ class ChannelsMethod:
                 border=batch.get(BORDER_WEIGHT),
             )
             parts[channel.name] = channel_loss(channel, outputs[channel.name], target, weight)
-        return total_loss(parts, self.settings), parts
+        loss = total_loss(parts, self.settings), parts
+        return with_class_loss(loss, outputs, batch, self.settings.instance_classes)
 
     @property
     def labelled_heads(self) -> tuple[Head, ...]:
-        """All heads."""
-        return self.heads
+        """Those of the channels."""
+        return self._own
 
     def label(
         self,
@@ -184,7 +188,7 @@ class ChannelsMethod:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""
         from instaseg.methods.channels.blocks import block_shape
 
-        return block_shape(shape, self.heads)
+        return block_shape(shape, self._own)
 
     def check_blocks(self, parameters: LabelSettings) -> None:
         """Check that a stored prediction can be labelled block by block with these parameters.

@@ -458,9 +458,13 @@ _LOOK_AT = {"contour": ("contour", "interior", "ridge"), "offset": OFFSETS}
 """Channels that look at a table which is not only for the channel of its name."""
 
 
+_OF_NO_CHANNEL = ("border_weight", "instance_classes")
+"""Tables that stand beside all channels."""
+
+
 def _tables_without_channel(settings: ChannelsSettings) -> Iterator[Problem]:
     """Yield a problem for each key of a table that is for channels that are not there."""
-    for name in (one for one in ChannelsSettings.model_fields if one != "border_weight"):
+    for name in (one for one in ChannelsSettings.model_fields if one not in _OF_NO_CHANNEL):
         table, users = getattr(settings, name), _LOOK_AT.get(name, (name,))
         if name == "contour" and settings.distance.border_of == "interior":
             users = (*users, "distance")

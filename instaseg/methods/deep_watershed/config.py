@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from instaseg.methods.config import InstanceClassesSettings
 from instaseg.settings import Table
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -82,6 +83,9 @@ class DeepWatershedSettings(Table):
     """How much more the depth counts at the rim of instances (their first two levels) and in the
     background within 2 voxels of them; used by `losses = "balanced"`."""
 
+    instance_classes: InstanceClassesSettings = InstanceClassesSettings()
+    """Classes of instances: a head that tells of which class a voxel's instance is."""
+
     @field_validator("wall_width")
     @classmethod
     def _width_is_odd(cls, value: int | None) -> int | None:
@@ -104,6 +108,11 @@ class DeepWatershedSettings(Table):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
+        if self.network == "stages" and self.instance_classes.count:
+            raise ValueError(
+                'network must be "shared" where instance_classes.count is above 0: the published'
+                ' networks have no head for classes; got "stages"'
+            )
         if self.network == "stages" and self.background == "label" and self.gate == "hard":
             raise ValueError(
                 'background must be "ignored" where network = "stages" and gate = "hard": nothing'

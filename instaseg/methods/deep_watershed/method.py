@@ -27,6 +27,7 @@ from instaseg.methods.deep_watershed.targets import (
     DIRECTION_REACH,
     make_targets,
 )
+from instaseg.methods.instance_classes import class_heads, with_class_loss
 from instaseg.models.config import ModelSettings
 
 if TYPE_CHECKING:
@@ -114,23 +115,25 @@ class DeepWatershedMethod:
                 '[model] padding: expected "same" where method.network = "stages": the Direction'
                 f' Net keeps the size of the image; found "{model.padding}"'
             )
-        self.heads: tuple[Head, ...] = (
+        self.instance_classes = settings.instance_classes.count
+        self._own: tuple[Head, ...] = (
             _foreground_head(settings),
             DirectionHead("directions", data.ndim, "none", "volumes/pred_directions"),
             _depth_head(settings),
         )
+        self.heads = (*self._own, *class_heads(settings.instance_classes))
 
     @property
     def labelled_heads(self) -> tuple[Head, ...]:
-        """All heads."""
-        return self.heads
+        """Foreground, directions and depth."""
+        return self._own
 
     def build_network(self) -> nn.Module:
         """Return the shared U-Net, or the three networks of `network = "stages"`."""
         from instaseg.methods.deep_watershed import networks
         from instaseg.models.network import build_network
 
-        foreground, _, depth = self.heads
+        foreground, _, depth = self._own
         channels, ndim = self._data.num_channels, self._data.ndim
         if self.settings.network == "shared":
             shared = build_network(self._model, in_channels=channels, ndim=ndim, heads=self.heads)
@@ -208,7 +211,8 @@ class DeepWatershedMethod:
         }
         # from the first term on: the sum of none has no gradient
         first, *others = (weights[name] * part for name, part in parts.items())
-        return sum(others, start=first), parts
+        loss = sum(others, start=first), parts
+        return with_class_loss(loss, outputs, batch, settings.instance_classes)
 
     def _head_loss(self, name: str, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one head."""
@@ -299,7 +303,7 @@ class DeepWatershedMethod:
         del decode
         from instaseg.methods.deep_watershed.blocks import label_blocks
 
-        keys = {head.name: head.key for head in self.heads if head.name != "directions"}
+        keys = {head.name: head.key for head in self._own if head.name != "directions"}
         return label_blocks(
             StoredEvidence(StoredHeads(path, keys), self.settings), parameters, work
         )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from instaseg.methods.config import InstanceClassesSettings
 from instaseg.models.config import CodeSettings
 from instaseg.settings import Shape, Table
 
@@ -75,6 +76,9 @@ class PatchesSettings(Table):
 
     code: CodeSettings = CodeSettings()
     """Patch codes and their decoder; used where `prediction = "codes"`."""
+
+    instance_classes: InstanceClassesSettings = InstanceClassesSettings()
+    """Classes of instances: a head that tells of which class a voxel's instance is."""
 
     _patch_shape_is_odd = field_validator("patch_shape")(_checked_patch_shape)
 

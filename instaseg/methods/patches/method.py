@@ -17,6 +17,7 @@ from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, Symmetry, identity
 from instaseg.methods.base import Decode, Device, Head, Result
+from instaseg.methods.instance_classes import class_heads, with_class_loss
 from instaseg.methods.patches.assembly import sweep
 from instaseg.methods.patches.block_steps import PatchJob
 from instaseg.methods.patches.codes import PatchCoding
@@ -130,10 +131,9 @@ class PatchesMethod:
         """Whether instances may overlap: the network then counts them."""
         self.labels_may_overlap = self.overlapping
         code = CodeHead("code", settings.code.code_units, "sigmoid", "volumes/pred_code")
-        self.heads: tuple[Head, ...] = (
-            code if with_codes else patch,
-            *_foreground_heads(settings),
-        )
+        self._own = (code if with_codes else patch, *_foreground_heads(settings))
+        self.instance_classes = settings.instance_classes.count
+        self.heads: tuple[Head, ...] = (*self._own, *class_heads(settings.instance_classes))
 
     def build_network(self) -> nn.Module:
         """Return a U-Net with one 1x1 convolution per head, and the decoder of codes, if any."""
@@ -210,7 +210,7 @@ class PatchesMethod:
         elif self.settings.foreground == "count":
             parts["count"] = count_loss(outputs["numinst"], count, weight)
             total = total + self.settings.fg_weight * parts["count"]
-        return total, parts
+        return with_class_loss((total, parts), outputs, batch, self.settings.instance_classes)
 
     def _patches_at(self, outputs: Mapping[str, Tensor], sites: Tensor) -> Tensor:
         """Return the logits ``(N, K)`` of patches at some voxels."""
@@ -230,8 +230,8 @@ class PatchesMethod:
     def labelled_heads(self) -> tuple[Head, ...]:
         """The heads that ``label`` reads: patches in place of codes where a stage decodes them."""
         if self.coding is not None and self.coding.decodes_in == "stage":
-            return (self.coding.decoded, *self.heads[1:])
-        return self.heads
+            return (self.coding.decoded, *self._own[1:])
+        return self._own
 
     def label(
         self,

@@ -45,6 +45,7 @@ class SemanticMethod:
     labels_beyond: Beyond = "mirrored"
     overlapping = False
     labels_may_overlap = False
+    instance_classes = 0
     coding = None
 
     def __init__(

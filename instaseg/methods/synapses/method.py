@@ -79,6 +79,7 @@ class SynapsesMethod:
     labels_beyond: Beyond = "mirrored"
     overlapping = False
     labels_may_overlap = False
+    instance_classes = 0
 
     def __init__(
         self, settings: SynapsesSettings, *, model: ModelSettings, data: DataSettings

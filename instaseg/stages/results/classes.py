@@ -13,6 +13,7 @@ from instaseg.data.layers import ClassImage, ClassLayer, OneLayer
 from instaseg.io.arrays import Reader
 from instaseg.io.image_files import stack_note
 from instaseg.io.samples import Sample
+from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.metrics.baseline import OtsuForeground
 from instaseg.metrics.classes import pooled_class_scores, score_classes
@@ -83,8 +84,9 @@ def overlay(prediction: Source, subject: Subject, settings: VisualizeSettings) -
     return class_figure(sample.open_raw(), prediction, truth, settings=settings, title=sample.name)
 
 
-def products(labelling: Table) -> tuple[Product, ...]:
+def products(labelling: Table, method: Method) -> tuple[Product, ...]:
     """Return the TIFF of classes, of probabilities, or both, as ``output`` says."""
+    del method
     classes = Product(".tif", "result", write_labels, stack_note)
     probabilities = Product("_probabilities.tif", "prediction", write_probabilities, stack_note)
     match labelling.model_dump()["output"]:

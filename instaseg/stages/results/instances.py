@@ -15,11 +15,15 @@ from instaseg.blockwise.grid import BlockGrid
 from instaseg.errors import DataError
 from instaseg.io.arrays import Reader, scratch_array, scratch_zarr
 from instaseg.io.image_files import stack_note
+from instaseg.io.points import csv_lines
 from instaseg.io.samples import Sample, read_whole
+from instaseg.io.text import write_text
+from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.metrics import score_instances
 from instaseg.metrics.baseline import OtsuForeground, otsu_components
 from instaseg.metrics.config import ComparisonSettings, EvaluationSettings
+from instaseg.metrics.instance_classes import InstanceClasses
 from instaseg.metrics.kinds import find_errors
 from instaseg.metrics.overlaps import Source
 from instaseg.metrics.summary import pooled_scores
@@ -27,13 +31,16 @@ from instaseg.report.config import VisualizeSettings
 from instaseg.settings import Table
 from instaseg.stages.results.kind import (
     Baseline,
+    ExportTask,
     Product,
     ResultKind,
     Scores,
     Subject,
+    no_note,
     open_labels,
 )
-from instaseg.stages.results.tiff import write_labels
+from instaseg.stages.results.tiff import write_classes, write_labels
+from instaseg.stages.voting import class_of, read_ballot, true_classes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,6 +71,11 @@ def score(truth: Source, instances: Source, subject: Subject) -> Scores:
     Both sides may be on disk; see :func:`instaseg.metrics.score_instances`.
     """
     settings = cast(EvaluationSettings, subject.settings)
+    count, classes = subject.method.build().instance_classes, None
+    if count:
+        blocks = BLOCK_SHAPES[subject.sample.ndim]
+        true = true_classes(subject.sample, truth, count, blocks)
+        classes = InstanceClasses(true, subject.classes, count)
     return score_instances(
         truth,
         instances,
@@ -76,6 +88,7 @@ def score(truth: Source, instances: Source, subject: Subject) -> Scores:
         centre_lines=settings.centre_lines,
         boundaries=settings.boundaries,
         dim=listed_dim(open_labels(subject.sample).attributes, subject.sample),
+        classes=classes,
     )
 
 
@@ -153,10 +166,30 @@ def overlay(instances: Source, subject: Subject, settings: VisualizeSettings) ->
     return overlay_figure(raw, errors, settings=settings, title=sample.name)
 
 
-def products(labelling: Table) -> tuple[Product, ...]:
-    """Return the one TIFF of labels."""
+def products(labelling: Table, method: Method) -> tuple[Product, ...]:
+    """Return the TIFF of labels; where instances have classes, also one of these, and a table."""
     del labelling
-    return (Product(".tif", "result", write_labels, stack_note),)
+    labels = Product(".tif", "result", write_labels, stack_note)
+    if method.instance_classes == 0:
+        return (labels,)
+    return (
+        labels,
+        Product("_classes.tif", "result", write_class_image, stack_note),
+        Product("_classes.csv", "result", write_class_table, no_note),
+    )
+
+
+def write_class_table(task: ExportTask) -> None:
+    """Write the class of each instance, and its share of the votes."""
+    ballot = read_ballot(task.source, task.key)
+    columns = ballot.channel, ballot.label, ballot.classes, ballot.shares
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    write_text(task.output, csv_lines(["channel", "label", "class", "share"], rows))
+
+
+def write_class_image(task: ExportTask) -> None:
+    """Write an image of the classes of instances, as the labels are written."""
+    write_classes(task, class_of(read_ballot(task.source, task.key)))
 
 
 def chart(averages: Mapping[str, Scores], settings: ComparisonSettings) -> Figure:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from instaseg.errors import StageError
 from instaseg.io.arrays import Reader
 from instaseg.io.samples import Sample
+from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.metrics.config import ComparisonSettings
+from instaseg.metrics.instance_classes import ClassOf
 from instaseg.metrics.overlaps import Source
 from instaseg.report.config import VisualizeSettings
 from instaseg.settings import Table
@@ -37,11 +39,14 @@ class Subject:
         What gave the result; its settings say how many classes there are, for example.
     settings : ComparisonSettings
         Table ``[evaluation]``, of the class that belongs to the kind of result.
+    classes : mapping, optional
+        Class of every predicted instance by channel and label; None where nothing tells it.
     """
 
     sample: Sample
     method: MethodSpec
     settings: ComparisonSettings
+    classes: ClassOf | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class ResultKind:
         Draws a result over the sample's image, beside its ground truth if it has one; all are read
         part by part.
     products : callable
-        The files that ``export`` writes, by the table ``[vote_instances]``.
+        The files that ``export`` writes, by the table ``[vote_instances]`` and the method.
     chart : callable, optional
         Draws the average scores of methods by name; None for no picture.
     chart_caption : str
@@ -178,13 +183,18 @@ class ResultKind:
     pool: Callable[[Sequence[Scores]], Scores]
     baseline: Callable[[MethodSpec, ComparisonSettings], Baseline | None]
     overlay: Callable[[Source, Subject, VisualizeSettings], Figure]
-    products: Callable[[Table], tuple[Product, ...]]
+    products: Callable[[Table, Method], tuple[Product, ...]]
     chart: Callable[[Mapping[str, Scores], ComparisonSettings], Figure] | None = None
     chart_caption: str = ""
     truth_faults: TruthCheck | None = None
     check_together: Callable[[Sequence[Sample], MethodSpec], None] | None = None
     refine: Callable[[Sample, Table, NDArray[Any]], NDArray[Any]] | None = None
     write_matches: Callable[[Source, Source, Subject, Path], None] | None = None
+
+
+def no_note(path: Path) -> None:
+    """Return None: tables say nothing of what they were made from, and are written anew."""
+    del path
 
 
 def open_labels(sample: Sample) -> Reader:

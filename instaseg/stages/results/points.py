@@ -27,6 +27,7 @@ from instaseg.io.points import (
 )
 from instaseg.io.samples import Sample, read_whole
 from instaseg.io.text import write_text
+from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.methods.synapses.config import PointSettings, SynapsesSettings
 from instaseg.methods.synapses.decode import drop_within_segments, segments_at
@@ -48,6 +49,7 @@ from instaseg.stages.results.kind import (
     ResultKind,
     Scores,
     Subject,
+    no_note,
 )
 
 if TYPE_CHECKING:
@@ -228,15 +230,10 @@ def overlay(result: Source, subject: Subject, settings: VisualizeSettings) -> Fi
     )
 
 
-def products(labelling: Table) -> tuple[Product, ...]:
+def products(labelling: Table, method: Method) -> tuple[Product, ...]:
     """Return the tables of sites and connections, which are written together."""
-    del labelling
+    del labelling, method
     return (Product("_pre_post_mapping.csv", "result", write_tables, no_note),)
-
-
-def no_note(path: Path) -> None:
-    """Return None: tables say nothing of what they were made from, and are written anew."""
-    del path
 
 
 def write_tables(task: ExportTask) -> None:

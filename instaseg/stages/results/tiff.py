@@ -12,6 +12,7 @@ from instaseg.errors import DataError
 from instaseg.inference.quantise import dequantise
 from instaseg.io.arrays import Reader, open_array
 from instaseg.io.image_files import StackLayout, write_stack
+from instaseg.metrics.instance_classes import ClassOf
 from instaseg.stages.results.kind import ExportTask
 
 # Values read at once, unless one plane of all channels is more.
@@ -29,6 +30,31 @@ def write_labels(task: ExportTask) -> None:
     reader, ndim = open_array(task.source, task.key), len(task.resolution)
     layout = _layout(reader.shape, _label_type(reader, ndim, task), task)
     write_stack(task.output, (p.astype(layout.dtype) for p in _pages(reader, ndim)), layout)
+
+
+def write_classes(task: ExportTask, classes: ClassOf) -> None:
+    """Write the class of the instance at every voxel, 0 in the background, as labels are written.
+
+    Parameters
+    ----------
+    task : ExportTask
+        The labels.
+    classes : mapping of (int, int) to int
+        Class of each instance by channel, 0 in a label image, and label.
+    """
+    reader, ndim = open_array(task.source, task.key), len(task.resolution)
+    channels = reader.shape[0] if len(reader.shape) > ndim else 1
+    layout = _layout(reader.shape, np.dtype(np.uint8), task)
+    # pages come with all channels of a plane one after the other
+    pages = enumerate(_pages(reader, ndim))
+    found = (_classes_of(page, classes, number % max(channels, 1)) for number, page in pages)
+    write_stack(task.output, found, layout)
+
+
+def _classes_of(page: NDArray[Any], classes: ClassOf, channel: int) -> NDArray[np.uint8]:
+    labels, position = np.unique(page, return_inverse=True)
+    of_label = [classes.get((channel, int(label)), 0) for label in labels]
+    return np.array(of_label, np.uint8)[position.reshape(page.shape)]
 
 
 def write_probabilities(task: ExportTask) -> None:
