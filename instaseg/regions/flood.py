@@ -1,13 +1,13 @@
 """Seeded watershed that depends on the surface only, not on the order of its computation.
 
 The cost of a path from a seed to a voxel is a pair: the highest surface value on it, both ends
-included, and the number of steps since that height was reached. A step to a voxel of height ``h``
-extends a cost ``(m, k)`` to
+included, and the length of the way since that height was reached. A step of length ``l``, 1 unless
+voxels are not as long along all axes, to a voxel of height ``h`` extends a cost ``(m, k)`` to
 
-    ``(m, k + 1)`` if ``h <= m``, else ``(h, 1)``;
+    ``(m, k + l)`` if ``h <= m``, else ``(h, l)``;
 
-a seed costs ``(its own height, 0)``, and costs are compared by height, then by steps. The cost of a
-voxel is the least over all paths to it; it takes the label of the neighbour over which that path
+a seed costs ``(its own height, 0)``, and costs are compared by height, then by length. The cost of
+a voxel is the least over all paths to it; it takes the label of the neighbour over which that path
 comes. Of several such neighbours, the one of least cost counts, then the smallest label.
 
 Costs never shrink along a path and keep their order when extended, so the least costs are the one
@@ -16,7 +16,8 @@ growing costs: see ``docs/decisions/0008-flooding-in-blocks.md``. Where no two h
 this is what flooding from a priority queue gives (F. Meyer, Color image segmentation, Int. Conf. on
 Image Processing 1992, pp. 303-306), and with equal heights plateaus are divided in the middle.
 
-Voxels are flooded level by level, and each level in waves of one step, without a priority queue:
+Where all steps are alike, voxels are flooded level by level, and each level in waves of one step,
+without a priority queue; :mod:`instaseg.regions.flood_lengths` has the other case:
 
     heights   1 . 2 . 3 ......        one bucket of voxels for each height that occurs
     level 2   seeds of height 2, then the bucket and what lies lower behind it, step by step
@@ -25,12 +26,18 @@ Voxels are flooded level by level, and each level in waves of one step, without 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
+
+from instaseg.regions.flood_lengths import grow_by_length, step_lengths, way_lengths
+
+__all__ = ["Flooded", "Neighbours", "Sources", "flood", "flood_from", "step_lengths"]
 
 Neighbours = Literal["faces", "all"]
 
@@ -61,7 +68,7 @@ class Sources:
     heights : ndarray of float32, (n,)
         Highest surface value on the way from the seed.
     steps : ndarray of int32, (n,)
-        Steps since that height was reached; 0 for a seed.
+        Length of the way since that height was reached; 0 for a seed.
     """
 
     places: NDArray[np.integer]
@@ -81,7 +88,7 @@ class Flooded:
     heights : ndarray of float32, ([z,] y, x)
         Highest surface value on the way; infinite where no source reaches.
     steps : ndarray of int32, ([z,] y, x)
-        Steps since that height was reached; 0 where no source reaches.
+        Length of the way since that height was reached; 0 where no source reaches.
     """
 
     labels: NDArray[np.int32]
@@ -95,6 +102,7 @@ def flood(
     *,
     mask: NDArray[np.bool_] | None = None,
     neighbours: Neighbours = "faces",
+    lengths: Sequence[int] | None = None,
 ) -> NDArray[np.int32]:
     """Return for every voxel of the mask the seed that reaches it at least cost.
 
@@ -108,6 +116,8 @@ def flood(
         Where labels may grow; seeds outside are dropped. Everywhere by default.
     neighbours : {"faces", "all"}
         Whether voxels that share an edge or a corner are neighbours too.
+    lengths : sequence of int, optional
+        How long a step along each axis is, see :func:`step_lengths`; all alike by default.
 
     Returns
     -------
@@ -130,7 +140,10 @@ def flood(
         heights=surface.reshape(-1)[places],
         steps=np.zeros(len(places), np.int32),
     )
-    voxels, *_ = _grow(surface, inside & ~started, sources, neighbours)
+    empty = inside & ~started
+    if lengths is not None and len(set(lengths)) > 1:
+        return _by_length(surface, empty, sources, neighbours, lengths).labels
+    voxels, *_ = _grow(surface, empty, sources, neighbours)
     return _without_rim(voxels[:, _LABEL], surface.shape)
 
 
@@ -140,6 +153,7 @@ def flood_from(
     sources: Sources,
     *,
     neighbours: Neighbours = "faces",
+    lengths: Sequence[int] | None = None,
 ) -> Flooded:
     """Return what grows from sources into the voxels that are `empty`, with costs.
 
@@ -151,10 +165,12 @@ def flood_from(
         Voxels that are flooded; no source is among them.
     sources : Sources
         Keep their labels and costs.
-    neighbours : {"faces", "all"}
+    neighbours, lengths
         As for :func:`flood`.
     """
     surface = np.ascontiguousarray(surface, dtype=np.float32)
+    if lengths is not None and len(set(lengths)) > 1:
+        return _by_length(surface, empty, sources, neighbours, lengths)
     shape = surface.shape
     voxels, heights, steps = _grow(surface, empty, sources, neighbours)
     touched = _without_rim(voxels[:, _TOUCHED], shape)
@@ -175,7 +191,7 @@ def _grow(
     """Flood an array; return its flattened voxels, with a rim of one, and the costs of waves."""
     shape = tuple(n + 2 for n in surface.shape)
     index = np.int32 if np.prod(shape, dtype=float) < 2**31 else np.int64
-    offsets = _offsets(shape, neighbours).astype(index)
+    offsets = _distances(_ways(len(shape), neighbours), shape).astype(index)
     places = np.flatnonzero(np.pad(empty, 1)).astype(index)
     entered = _with_rim(sources.places, np.array(surface.shape)).astype(index)
     # what is known of a voxel lies together in memory, where the kernel needs it together
@@ -203,6 +219,48 @@ def _grow(
     return voxels, level[wave_rank], wave_steps
 
 
+def _by_length(
+    surface: NDArray[np.float32],
+    empty: NDArray[np.bool_],
+    sources: Sources,
+    neighbours: Neighbours,
+    lengths: Sequence[int],
+) -> Flooded:
+    """Flood an array in which steps along the axes differ in length."""
+    shape = tuple(n + 2 for n in surface.shape)
+    ways = _ways(len(shape), neighbours)
+    places = np.flatnonzero(np.pad(empty, 1))
+    entered = _with_rim(sources.places, np.array(surface.shape))
+    heights = np.concatenate([surface[empty], sources.heights])
+    found, highest = _ranked(_sortable(heights))
+    ranks, known = (
+        np.full(math.prod(shape), -1, np.int32),
+        np.zeros((math.prod(shape), 5), np.int32),
+    )
+    known[:, 0] = -1
+    ranks[places], known[entered, 4] = found[: len(places)], sources.labels
+    begins = np.zeros(highest + 2, np.int64)
+    np.cumsum(np.bincount(found[: len(places)], minlength=highest + 1), out=begins[1:])
+    source_ranks = found[len(places) :]
+    by_cost = np.argsort(source_ranks.astype(np.int64) << 32 | sources.steps)
+    grow_by_length(
+        known,
+        ranks,
+        begins,
+        (entered[by_cost], source_ranks[by_cost], sources.steps[by_cost].astype(np.int64)),
+        (_distances(ways, shape), way_lengths(ways, tuple(lengths))),
+    )
+    value = np.zeros(highest + 1, np.float32)
+    value[found] = heights
+    level, length, _, _, labels = known.T
+    reached = level >= 0
+    cost = np.where(reached, value[level], np.float32(np.inf)), np.where(reached, length, 0)
+    costs = [_without_rim(part, surface.shape) for part in cost]
+    for values, known in zip(costs, (sources.heights, sources.steps), strict=True):
+        values.reshape(-1)[sources.places] = known
+    return Flooded(_without_rim(labels, surface.shape), costs[0], costs[1])
+
+
 @nb.njit(cache=True, nogil=True)
 def _with_rim(places: Any, shape: Any) -> Any:
     """Return indices into a flattened array as those into the array with a rim of one voxel."""
@@ -217,18 +275,22 @@ def _with_rim(places: Any, shape: Any) -> Any:
     return moved
 
 
-def _without_rim(flat: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+def _without_rim(flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     core = (slice(1, -1),) * len(shape)
     return np.ascontiguousarray(flat.reshape([n + 2 for n in shape])[core])
 
 
-def _offsets(shape: tuple[int, ...], neighbours: Neighbours) -> NDArray[np.int64]:
+def _ways(ndim: int, neighbours: Neighbours) -> NDArray[np.int64]:
+    """Return the ways from a voxel to its neighbours, one step or none along each axis."""
+    ways = np.array(list(itertools.product((-1, 0, 1), repeat=ndim)))
+    number = np.abs(ways).sum(axis=1)
+    return np.asarray(ways[number == 1 if neighbours == "faces" else number > 0])
+
+
+def _distances(ways: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the distances of a voxel's neighbours in the flattened array."""
     strides = np.cumprod([1, *shape[:0:-1]])[::-1]
-    steps = np.array(list(itertools.product((-1, 0, 1), repeat=len(shape))))
-    number = np.abs(steps).sum(axis=1)
-    chosen = number == 1 if neighbours == "faces" else number > 0
-    return np.asarray(steps[chosen] @ strides, dtype=np.int64)
+    return np.asarray(ways @ strides, dtype=np.int64)
 
 
 def _sortable(values: NDArray[np.float32]) -> NDArray[np.uint32]:

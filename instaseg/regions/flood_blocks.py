@@ -60,6 +60,8 @@ class FloodJob:
         Name under which they are there; in the end each block has its ``labels``.
     neighbours : {"faces", "all"}
         Whether voxels that share an edge or a corner are neighbours too.
+    lengths : tuple of int, optional
+        How long a step along each axis is; all alike by default.
     """
 
     source: SceneSource
@@ -67,6 +69,7 @@ class FloodJob:
     store: Store
     step: str = "flooded"
     neighbours: Neighbours = "faces"
+    lengths: tuple[int, ...] | None = None
 
     @property
     def finished(self) -> str:
@@ -111,7 +114,7 @@ def flood_block(task: BlockTask[FloodJob]) -> bool:
     known = job.store.has(job.step, number)
     if known and (job.store.read(job.step, number, ["seen"])["seen"] == seen).all():
         return False
-    flooded = _flooded(job.source.scene(number), around, _relative(box, wide), job.neighbours)
+    flooded = _flooded(job, job.source.scene(number), around, _relative(box, wide))
     faces: dict[str, NDArray[Any]] = dict(_faces(flooded, _relative(box, wide)))
     before = job.store.read(job.step, number, list(faces)) if known else {}
     labels = flooded.labels[_relative(box, wide)]
@@ -163,7 +166,7 @@ def _digest(around: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _flooded(
-    scene: Scene, around: NDArray[np.float64], core: tuple[slice, ...], neighbours: Neighbours
+    job: FloodJob, scene: Scene, around: NDArray[np.float64], core: tuple[slice, ...]
 ) -> Flooded:
     """Flood a block, within the voxels around it."""
     shape = around.shape[1:]
@@ -182,7 +185,7 @@ def _flooded(
         heights=flat[_HEIGHT, places].astype(np.float32),
         steps=flat[_STEPS, places].astype(np.int32),
     )
-    return flood_from(surface, empty, sources, neighbours=neighbours)
+    return flood_from(surface, empty, sources, neighbours=job.neighbours, lengths=job.lengths)
 
 
 def _relative(part: Box, to: Box) -> tuple[slice, ...]:

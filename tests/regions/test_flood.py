@@ -1,6 +1,7 @@
 """Flooding by waves is what plain relaxation gives; without equal heights, what skimage gives."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -9,40 +10,46 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.segmentation import watershed
 
-from instaseg.regions.flood import Sources, flood, flood_from
+from instaseg.regions.flood import Sources, flood, flood_from, step_lengths
 
 SHAPES = st.sampled_from([(1, 12), (7, 6), (4, 5, 4), (1, 1, 9), (1, 1)])
 NEIGHBOURS = st.sampled_from(["faces", "all"])
 UNREACHED = (np.inf, 0)
 
 
-def voxels_around(voxel, shape, neighbours):
+def voxels_around(voxel, shape, neighbours, lengths):
+    """Yield the neighbours of a voxel and how long the step to each is."""
     for step in itertools.product((-1, 0, 1), repeat=len(shape)):
         far = sum(map(abs, step))
         if far == 1 or (far > 1 and neighbours == "all"):
             other = tuple(a + b for a, b in zip(voxel, step, strict=True))
             if all(0 <= a < n for a, n in zip(other, shape, strict=True)):
-                yield other
+                away = math.hypot(*(s * n for s, n in zip(step, lengths, strict=True)))
+                yield other, round(away) if len(set(lengths)) > 1 else 1
 
 
-def extend(cost, height):
-    """Return what a step to a voxel of a height costs."""
-    highest, steps = cost
-    return (highest, steps + 1) if height <= highest else (height, 1)
+def extend(cost, height, length):
+    """Return what a step of a length to a voxel of a height costs."""
+    highest, before = cost
+    return (highest, before + length) if height <= highest else (height, length)
 
 
-def plain_flood(surface, seeds, mask, neighbours):
+def plain_flood(surface, seeds, mask, neighbours, lengths=None):
     """Return labels and costs by relaxing all voxels until nothing changes."""
     voxels = [v for v in np.ndindex(surface.shape) if mask[v]]
     cost = {v: (float(surface[v]), 0) if seeds[v] else UNREACHED for v in voxels}
+    lengths = lengths or (1,) * surface.ndim
     around = {
-        v: [u for u in voxels_around(v, surface.shape, neighbours) if u in cost] for v in voxels
+        v: [(u, n) for u, n in voxels_around(v, surface.shape, neighbours, lengths) if u in cost]
+        for v in voxels
     }
     changed = True
     while changed:
         changed = False
         for v in voxels:
-            reached = [extend(cost[u], float(surface[v])) for u in around[v] if cost[u][0] < np.inf]
+            reached = [
+                extend(cost[u], float(surface[v]), n) for u, n in around[v] if cost[u][0] < np.inf
+            ]
             best = min([cost[v], *reached])
             changed |= best != cost[v]
             cost[v] = best
@@ -51,10 +58,11 @@ def plain_flood(surface, seeds, mask, neighbours):
         if seeds[v]:
             labels[v] = seeds[v]
         elif cost[v][0] < np.inf:
-            over = [u for u in around[v] if cost[u][0] < np.inf]
-            labels[v] = min((extend(cost[u], float(surface[v])), cost[u], labels[u]) for u in over)[
-                2
-            ]
+            labels[v] = min(
+                (extend(cost[u], float(surface[v]), n), cost[u], labels[u])
+                for u, n in around[v]
+                if cost[u][0] < np.inf
+            )[2]
     return labels, cost
 
 
@@ -68,22 +76,31 @@ def scenes(draw):
     return surface, seeds, mask
 
 
-@given(scene=scenes(), neighbours=NEIGHBOURS)
-@settings(deadline=None, max_examples=120)
-def test_flooding_is_what_plain_relaxation_gives(scene, neighbours):
+LENGTHS = st.sampled_from([None, (4, 1, 1), (1, 3, 2), (7, 5, 5)])
+
+
+def of_axes(lengths, surface):
+    return lengths and lengths[-surface.ndim :]
+
+
+@given(scene=scenes(), neighbours=NEIGHBOURS, lengths=LENGTHS)
+@settings(deadline=None, max_examples=200)
+def test_flooding_is_what_plain_relaxation_gives(scene, neighbours, lengths):
     surface, seeds, mask = scene
     before = [array.copy() for array in scene]
-    labels, _ = plain_flood(surface, seeds, mask, neighbours)
-    found = flood(surface, seeds, mask=mask, neighbours=neighbours)
+    lengths = of_axes(lengths, surface)
+    labels, _ = plain_flood(surface, seeds, mask, neighbours, lengths)
+    found = flood(surface, seeds, mask=mask, neighbours=neighbours, lengths=lengths)
     assert found.tolist() == labels.tolist()
     assert all((a == b).all() for a, b in zip(scene, before, strict=True))
 
 
-@given(scene=scenes(), neighbours=NEIGHBOURS, data=st.data())
-@settings(deadline=None, max_examples=60)
-def test_a_part_is_flooded_from_the_costs_around_it(scene, neighbours, data):
+@given(scene=scenes(), neighbours=NEIGHBOURS, lengths=LENGTHS, data=st.data())
+@settings(deadline=None, max_examples=100)
+def test_a_part_is_flooded_from_the_costs_around_it(scene, neighbours, lengths, data):
     surface, seeds, mask = scene
-    labels, cost = plain_flood(surface, seeds, mask, neighbours)
+    lengths = of_axes(lengths, surface)
+    labels, cost = plain_flood(surface, seeds, mask, neighbours, lengths)
     known = data.draw(hnp.arrays(bool, surface.shape)) | (seeds > 0)
     places = np.flatnonzero((labels > 0) & known)
     costs = [cost[np.unravel_index(place, surface.shape)] for place in places]
@@ -93,7 +110,8 @@ def test_a_part_is_flooded_from_the_costs_around_it(scene, neighbours, data):
         np.array([c[0] for c in costs], np.float32),
         np.array([c[1] for c in costs], np.int32),
     )
-    grown = flood_from(surface, mask & ~known, sources, neighbours=neighbours)
+    empty = mask & ~known
+    grown = flood_from(surface, empty, sources, neighbours=neighbours, lengths=lengths)
     expected = np.where(mask & (~known | (labels > 0)), labels, 0)
     # what is not flooded and not known may cut others off, so only what is reached is compared
     assert (grown.labels == expected).all()
@@ -144,4 +162,18 @@ def test_a_volume_of_one_slice_is_the_image():
 
 def test_without_seeds_or_voxels_there_is_nothing():
     assert flood(np.zeros((3, 4), np.float32), np.zeros((3, 4), int)).sum() == 0
+    assert flood(np.zeros((3, 4), np.float32), np.zeros((3, 4), int), lengths=(2, 1)).sum() == 0
     assert flood(np.zeros((0, 4), np.float32), np.zeros((0, 4), int)).shape == (0, 4)
+
+
+def test_a_plateau_is_divided_by_length_not_by_steps():
+    seeds = np.zeros((4, 9), int)
+    seeds[0, 0], seeds[0, 8] = 1, 2
+    seeds[3, 4] = 3  # three steps down, each four times as long
+    assert flood(np.zeros((4, 9), np.float32), seeds)[0, 4] == 3
+    assert flood(np.zeros((4, 9), np.float32), seeds, lengths=(4, 1))[0, 4] == 1
+
+
+def test_lengths_of_steps_are_sixteenths_of_the_shortest():
+    assert step_lengths((2.2, 1.0, 1.0)) == (35, 16, 16)
+    assert step_lengths((0.3, 0.3)) == (1, 1)

@@ -60,9 +60,10 @@ def simultaneous(function, tasks, step):
     return results
 
 
-def job_of(scene, block_shape, store, neighbours="faces"):
+def job_of(scene, block_shape, store, neighbours="faces", lengths=None):
     blocks = BlockGrid(scene.surface.shape, block_shape)
-    return FloodJob(Arrays(blocks, scene), blocks, store, neighbours=neighbours)
+    source = Arrays(blocks, scene)
+    return FloodJob(source, blocks, store, neighbours=neighbours, lengths=lengths)
 
 
 def together(job):
@@ -87,8 +88,12 @@ def test_blocks_of_any_shape_give_the_labels_of_the_whole(run, scene, data):
     shape = scene.surface.shape
     block_shape = tuple(data.draw(st.integers(1, n)) for n in shape)
     neighbours = data.draw(st.sampled_from(["faces", "all"]))
-    expected = flood(scene.surface, scene.seeds, mask=scene.mask, neighbours=neighbours)
-    job = job_of(scene, block_shape, Memory(), neighbours)
+    lengths = data.draw(st.sampled_from([None, (4, 1, 1), (3, 5, 3)]))
+    lengths = lengths and lengths[-len(shape) :]
+    expected = flood(
+        scene.surface, scene.seeds, mask=scene.mask, neighbours=neighbours, lengths=lengths
+    )
+    job = job_of(scene, block_shape, Memory(), neighbours, lengths)
     flood_blocks(job, run)
     assert together(job).tolist() == expected.tolist()
 

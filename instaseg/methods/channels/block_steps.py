@@ -27,7 +27,7 @@ from instaseg.methods.channels.presets import Plan
 from instaseg.methods.channels.registry import channels_of
 from instaseg.regions import morphology
 from instaseg.regions.flood import Neighbours
-from instaseg.regions.flood_blocks import Scene
+from instaseg.regions.flood_blocks import FloodJob, Scene, SceneSource
 from instaseg.regions.thresholds import count_values
 
 COUNTED, PREPARED, MEASURED = "counted", "prepared", "measured"
@@ -71,6 +71,11 @@ class ChannelsJob:
     def voxel(self) -> float:
         """Area or volume of a voxel, in physical units."""
         return float(np.prod(self.spacing))
+
+    def flooding(self, scenes: SceneSource) -> FloodJob:
+        """Return what the flooding of every block needs."""
+        lengths = steps.flood_lengths(self.plan, self.spacing)
+        return FloodJob(scenes, self.blocks, self.store, LABELS, lengths=lengths)
 
     @property
     def offsets(self) -> tuple[Coordinate, ...]:

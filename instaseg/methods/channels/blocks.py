@@ -32,7 +32,7 @@ from instaseg.methods.channels.block_steps import ChannelsJob
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.presets import make_plan
 from instaseg.methods.channels.registry import channels_of
-from instaseg.regions.flood_blocks import FloodJob, flood_blocks
+from instaseg.regions.flood_blocks import flood_blocks
 from instaseg.regions.thresholds import ValueCounts, sum_counts
 
 MOST_BYTES = 2**32
@@ -214,8 +214,7 @@ def _flood_seeds(job: ChannelsJob, run: Run) -> None:
     if job.plan.background == "unseeded":
         _tell_unseeded(job, run, block_steps.LOW, first=1)
     seeds, background = _order_seeds(job)
-    flood = FloodJob(block_steps.SeedScenes(job), job.blocks, job.store, block_steps.LABELS)
-    flood_blocks(flood, run)
+    flood_blocks(job.flooding(block_steps.SeedScenes(job)), run)
     if background:
         joined = np.arange(background + 1)
         joined[background] = 0
@@ -274,8 +273,7 @@ def _paint_stars(job: ChannelsJob, run: Run) -> None:
     step = block_steps.LABELS if in_the_end else block_stars.PAINTED
     run_pass(job, run, block_stars.paint_block, step, step)
     if not in_the_end:
-        scenes = block_stars.ShapeScenes(job)
-        flood_blocks(FloodJob(scenes, job.blocks, job.store, block_steps.LABELS), run)
+        flood_blocks(job.flooding(block_stars.ShapeScenes(job)), run)
 
 
 def _numbered(job: ChannelsJob) -> Numbered:

@@ -450,7 +450,7 @@ class LabelSettings(Table):
 
     background_radius: Radius | None = None
     """Distance from interior and contours, in physical units, from which a voxel is a seed of the
-    background of the ridge; left out, twice the smallest side of a voxel."""
+    background of the ridge; left out, two voxels along every axis."""
 
     star_overlap: float = Field(default=0.4, gt=0, le=1)
     """Intersection over union from which the less probable of two star shapes is dropped."""

@@ -354,7 +354,7 @@ class Image:
 def _mask_key(plan: Plan, settings: LabelSettings) -> tuple[Any, ...]:
     """Return what the mask depends on."""
     own = (settings.mask_steps, settings.mask_radii)
-    return (plan.mask, plan.also, plan.growth, plan.growth_unit, *own)
+    return (plan.mask, plan.also, plan.growth_voxels, plan.growth, *own)
 
 
 def _surface_key(plan: Plan, settings: LabelSettings) -> tuple[Any, ...]:
@@ -391,7 +391,8 @@ def star_score(
 def _by_watershed(image: Image, plan: Plan, settings: LabelSettings) -> Labels:
     seeds, background = seeds_of(image, plan, settings)
     mask = image.mask(plan, settings)
-    labels = flood(image.surface(plan, settings), seeds, mask=mask)
+    lengths = steps.flood_lengths(plan, image.spacing)
+    labels = flood(image.surface(plan, settings), seeds, mask=mask, lengths=lengths)
     if background:
         labels[labels == background] = 0
     return labels
@@ -506,7 +507,8 @@ def _by_stars(image: Image, plan: Plan, settings: LabelSettings) -> Labels:
     labels = star_shapes.paint(image.shapes(plan, settings), image.shape)
     if settings.star_paint == "shape":
         return labels
-    return flood(image.surface(plan, settings), labels, mask=image.mask(plan, settings))
+    mask, lengths = image.mask(plan, settings), steps.flood_lengths(plan, image.spacing)
+    return flood(image.surface(plan, settings), labels, mask=mask, lengths=lengths)
 
 
 def _by_flow(image: Image, plan: Plan, settings: LabelSettings) -> Labels:
@@ -533,7 +535,8 @@ def _by_affinities(image: Image, plan: Plan, settings: LabelSettings) -> Labels:
     if settings.partition == "voxels":
         return affinity_graph.label_voxels(affinities, offsets, mask)
     seeds, _ = seeds_of(image, plan, settings)
-    fragments = flood(image.surface(plan, settings), seeds, mask=mask)
+    lengths = steps.flood_lengths(plan, image.spacing)
+    fragments = flood(image.surface(plan, settings), seeds, mask=mask, lengths=lengths)
     said = affinity_graph.evidence(affinities, offsets, fragments)
     joined = affinity_graph.join_fragments(said, int(fragments.max(initial=0)))
     return joined[fragments]

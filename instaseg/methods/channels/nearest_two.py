@@ -15,6 +15,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.regions.distance import inclusive
+
 
 @dataclass(frozen=True)
 class NearestTwo:
@@ -49,7 +51,7 @@ def nearest_two(
     owner = np.stack([labels, np.zeros_like(labels)])
     squared = np.full(owner.shape, np.inf)
     squared[0][labels > 0] = 0.0
-    limit = (most * (1 + 1e-6)) ** 2
+    limit = inclusive(most) ** 2
     for axis, size in enumerate(spacing):
         moved = np.ascontiguousarray(np.moveaxis(owner, axis + 1, -1))
         away = np.ascontiguousarray(np.moveaxis(squared, axis + 1, -1))

@@ -137,10 +137,11 @@ class Plan:
         Voxels for which all of them hold; an empty mask is everything.
     also : tuple of Term
         Voxels for which one of these holds are part of the mask too.
-    growth : float
-        Radius by which the mask is wider than its terms: what contours take away from instances.
-    growth_unit : {"voxels", "physical"}
-        Unit of `growth`; one voxel is one step from face to face.
+    sure : tuple of Term
+        Voxels for which all of them hold may be an instance without a seed.
+    growth_voxels, growth : int, float
+        How much wider than its terms the mask is, which is what contours and distances take away
+        from instances: in steps from face to face, then by a physical radius.
     flooded : tuple of (str, int)
         Channels and signs whose sum is low inside instances.
     smoothing : float
@@ -158,8 +159,9 @@ class Plan:
     seeds: tuple[Term, ...]
     mask: tuple[Term, ...]
     also: tuple[Term, ...]
+    sure: tuple[Term, ...]
+    growth_voxels: int
     growth: float
-    growth_unit: Literal["voxels", "physical"]
     flooded: tuple[tuple[str, int], ...]
     smoothing: float
     smooth: Literal["everywhere", "mask"]
@@ -231,7 +233,7 @@ def make_plan(
     roles = _roles(labelling, settings.channels)
     foreground_only = {one.name for one in channels if one.learnt == "foreground"}
     make = _Terms(settings, labelling, {one.name: one for one in channels}, min(spacing))
-    growth, unit = _growth(settings, roles)
+    growth_voxels, growth = _growth(settings, roles, min(spacing))
     mask = [make.term(name, "mask") for name in roles.mask]
     if labelling.mask_distance is not None and not set(roles.mask) & set(DEPTHS):
         mask += [make.term(name, "mask") for name in roles.seeds if name in DEPTHS]
@@ -241,8 +243,9 @@ def make_plan(
         seeds=tuple(make.term(name, "seed") for name in roles.seeds),
         mask=tuple(mask) if _has_mask(labelling, roles) else (),
         also=(Term("contour", 0.5, "above"),) if _contour_is_inside(settings, roles) else (),
+        sure=tuple(make.term(name, "seed") for name in _sure_areas(roles)),
+        growth_voxels=growth_voxels,
         growth=growth,
-        growth_unit=unit,
         flooded=tuple((name, make.sign(name)) for name in roles.flooded),
         smoothing=_smoothing(labelling, make, roles),
         smooth="mask" if set(roles.flooded) & foreground_only else "everywhere",
@@ -613,23 +616,26 @@ def _default_mask(name: str, scale: str, finest: float) -> float:
     return 0.5 * finest if scale == "physical" else 0.05
 
 
-def _growth(
-    settings: ChannelsSettings, roles: _Roles
-) -> tuple[float, Literal["voxels", "physical"]]:
-    """Return how far the mask lies inside instances, because contours are not part of it."""
+def _sure_areas(roles: _Roles) -> tuple[str, ...]:
+    """Return the channels that say where instances are: of the mask, else of the seeds."""
+    of_mask = tuple(name for name in roles.mask if name in AREAS)
+    return of_mask or tuple(name for name in roles.seeds if name in AREAS)
+
+
+def _growth(settings: ChannelsSettings, roles: _Roles, finest: float) -> tuple[int, float]:
+    """Return how far the mask lies inside instances: voxels of contours, and a physical length."""
     contour, distance = settings.contour, settings.distance
     alone = roles.mask == ("distance",)
-    steps = 1.0 if alone and distance.scale == "instance" else 0.0
+    # scaled by instance, voxels as near to the border as any are 0: by the shortest side
+    cut = finest if alone and distance.scale == "instance" else 0.0
     inner = roles.mask == ("interior",) or (alone and distance.border_of == "interior")
-    if _contour_is_inside(settings, roles):
-        return steps, "voxels"
-    if not inner or contour.mode in ("outer", "dense"):
-        return steps, "voxels"
+    if _contour_is_inside(settings, roles) or not inner or contour.mode in ("outer", "dense"):
+        return 0, cut
     if contour.mode == "dense_legacy":
-        return steps + 2.0, "voxels"
+        return 2, cut
     if contour.thickness is not None:
-        return contour.thickness, "physical"
-    return steps + 1.0, "voxels"
+        return 0, max(cut, contour.thickness)
+    return 1, cut
 
 
 def _contour_is_inside(settings: ChannelsSettings, roles: _Roles) -> bool:

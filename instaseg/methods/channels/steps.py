@@ -19,6 +19,8 @@ from instaseg.methods.channels.config import LabelSettings, Step
 from instaseg.methods.channels.presets import AREAS, Plan, Term
 from instaseg.methods.channels.registry import Channel
 from instaseg.regions import morphology
+from instaseg.regions.distance import inclusive
+from instaseg.regions.flood import step_lengths
 from instaseg.regions.thresholds import ValueCounts, otsu
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -33,13 +35,15 @@ _MORPHOLOGY = {
     "close": morphology.closing,
 }
 _BALLS: Mapping[Step, int] = {"dilate": 1, "erode": 1, "open": 2, "close": 2}
+_NEAR_CONTOURS = 2.0
+"""Voxels around interior and contours that are no seed of the background."""
 _HALF_JUMP = 4.0
 """Voxels that offsets in physical units must jump to count 1/2."""
 
 
 def channels_of_plan(plan: Plan) -> tuple[str, ...]:
     """Return the names of the maps that a plan looks at, each once."""
-    terms = (*plan.seeds, *plan.mask, *plan.also)
+    terms = (*plan.seeds, *plan.mask, *plan.also, *plan.sure)
     ridge = () if plan.background_seed is None else (plan.background_seed.channel,)
     named = (*(term.channel for term in terms), *(name for name, _ in plan.flooded), *ridge)
     return tuple(dict.fromkeys(named))
@@ -76,6 +80,7 @@ def with_numbers(
         plan,
         seeds=tuple(map(number, plan.seeds)),
         mask=tuple(map(number, plan.mask)),
+        sure=tuple(map(number, plan.sure)),
         background_seed=plan.background_seed and number(plan.background_seed),
     )
 
@@ -90,7 +95,7 @@ def _end(term: Term, channels: Mapping[str, Channel], counted: ValueCounts) -> f
 
 def needs_counts(plan: Plan) -> tuple[str, ...]:
     """Return the names of the maps whose values have to be counted."""
-    terms = (*plan.seeds, *plan.mask, plan.background_seed)
+    terms = (*plan.seeds, *plan.mask, *plan.sure, plan.background_seed)
     named = [term.channel for term in terms if term and isinstance(term.threshold, str)]
     return tuple(dict.fromkeys(named))
 
@@ -198,10 +203,8 @@ def growth_mask(
     found = _all(values, plan.mask)
     for term in plan.also:
         found |= holds(values, term)
-    if plan.growth_unit == "voxels":
-        found = widened(found, round(plan.growth))
-    else:
-        found = morphology.dilate(found, plan.growth, spacing)
+    found = widened(found, plan.growth_voxels)
+    found = morphology.dilate(found, plan.growth, spacing)
     return transformed(found, settings.mask_steps, settings.mask_radii, spacing)
 
 
@@ -218,12 +221,8 @@ def widened(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
 
 
 def sure_foreground(values: Values, plan: Plan) -> NDArray[np.bool_] | None:
-    """Return the voxels that may be an instance without a seed; None if all of the mask may.
-
-    They meet what seeds must meet of the channel that says where instances are.
-    """
-    terms = [term for term in plan.seeds if term.channel in AREAS]
-    return _all(values, terms) if terms else None
+    """Return the voxels that may be an instance without a seed; None if all of the mask may."""
+    return _all(values, plan.sure) if plan.sure else None
 
 
 def surface(
@@ -251,6 +250,15 @@ def surface(
     return np.divide(inside, share, out=np.zeros_like(inside), where=mask)
 
 
+def flood_lengths(plan: Plan, spacing: Sequence[float]) -> tuple[int, ...]:
+    """Return how long a step along each axis is where the surface is flooded.
+
+    Of affinities all steps are alike: what is weak there is the outermost layer of instances, one
+    voxel along every axis, and each voxel of it goes to the voxel behind it.
+    """
+    return (1,) * len(spacing) if plan.decoder == "affinities" else step_lengths(tuple(spacing))
+
+
 def background_far(
     values: Values, plan: Plan, settings: LabelSettings, spacing: Sequence[float]
 ) -> NDArray[np.bool_]:
@@ -261,15 +269,16 @@ def background_far(
     values, plan, settings, spacing
         As for :func:`seed_mask`.
     """
-    given = settings.background_radius
-    radius = 2 * min(spacing) if given is None else given
     near = np.zeros(next(iter(values.values())).shape, bool)
     for term in plan.seeds:
         if term.channel in AREAS:
             near |= holds(values, term)
         elif term.channel != "ridge":
             near |= ~holds(values, term)
-    return ~morphology.dilate(near, radius, spacing)
+    given = settings.background_radius
+    if given is None:  # contours are as wide in voxels along every axis
+        return ~morphology.dilate(near, _NEAR_CONTOURS, (1.0,) * len(spacing))
+    return ~morphology.dilate(near, given, spacing)
 
 
 def smoothed(
@@ -296,7 +305,7 @@ def local_peaks(
     reach = morphology.reach(radius, spacing)
     sides = [np.arange(-n, n + 1) * one for n, one in zip(reach, spacing, strict=True)]
     away = sum(axis**2 for axis in np.meshgrid(*sides, indexing="ij"))
-    ball = np.asarray(away <= radius**2 * (1 + 1e-6))
+    ball = np.asarray(away <= inclusive(radius) ** 2)
     largest = maximum_filter(values, footprint=ball, mode="nearest")
     return np.asarray(values == largest, dtype=bool)
 
@@ -317,10 +326,9 @@ def halo(plan: Plan, settings: LabelSettings, spacing: Sequence[float]) -> Coord
     """Return how many voxels around a voxel, per axis, decide what the steps here make of it."""
     ndim = len(spacing)
     bell = _bell(settings.seed_smoothing, spacing)
-    steps = (round(plan.growth),) * ndim
-    grown = steps if plan.growth_unit == "voxels" else morphology.reach(plan.growth, spacing)
+    grown = (plan.growth_voxels,) * ndim, morphology.reach(plan.growth, spacing)
     mask = _sum(
-        grown,
+        _sum(*grown),
         _reaches(settings.mask_steps, settings.mask_radii, spacing),
     )
     flooded = _sum(_bell(plan.smoothing, spacing), mask if plan.smooth == "mask" else (0,) * ndim)
@@ -328,7 +336,8 @@ def halo(plan: Plan, settings: LabelSettings, spacing: Sequence[float]) -> Coord
     moved = _reaches(settings.seed_steps, settings.seed_radii, spacing)
     seeds = _sum(_most(bell, peaked), moved)
     given = settings.background_radius
-    far = morphology.reach(2 * min(spacing) if given is None else given, spacing)
+    near = _NEAR_CONTOURS, (1.0,) * ndim
+    far = morphology.reach(*near) if given is None else morphology.reach(given, spacing)
     derived = (1,) * ndim  # jumps of offsets, affinities to neighbours
     # distances tell voxels apart up to one voxel beyond a radius
     return tuple(one + 1 for one in _sum(_most(seeds, mask, far), derived))

@@ -12,10 +12,7 @@ from instaseg.methods.channels.config import (
     OffsetSettings,
 )
 from instaseg.methods.channels.instances import Instances, extremes
-from instaseg.regions.distance import distance_inside
-
-# Rounding of physical distances must not decide whether a voxel is inside a radius.
-_SLACK = 1 + 1e-6
+from instaseg.regions.distance import distance_inside, inclusive
 
 
 def centre(instances: Instances, settings: CentreSettings) -> NDArray[np.float32]:
@@ -33,7 +30,7 @@ def centre(instances: Instances, settings: CentreSettings) -> NDArray[np.float32
     radius = settings.length("radius", instances.spacing)
     if settings.kind == "gauss":
         return instances.painted(np.exp(-(away**2) / (2 * radius**2)))
-    return instances.painted(away <= radius * _SLACK)
+    return instances.painted(away <= inclusive(radius))
 
 
 def centre_distance(instances: Instances, settings: CentreDistanceSettings) -> NDArray[np.float32]:

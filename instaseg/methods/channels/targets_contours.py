@@ -12,7 +12,7 @@ from scipy import ndimage
 from instaseg.methods.channels.config import ContourSettings, TouchingSettings
 from instaseg.methods.channels.instances import Instances
 from instaseg.methods.channels.nearest_two import nearest_two
-from instaseg.regions.distance import distance_inside, distance_per_label
+from instaseg.regions.distance import distance_inside, distance_per_label, inclusive
 
 
 def contour(instances: Instances, settings: ContourSettings) -> NDArray[np.bool_]:
@@ -123,12 +123,13 @@ def _near_border(instances: Instances, thickness: float | None) -> NDArray[np.bo
     """Return voxels on both sides of borders, as far from them as the thickness."""
     if thickness is None:
         return _borders(instances.labels)
+    limit = np.float32(inclusive(thickness))
     away = distance_per_label(instances.labels, instances.spacing)
-    inside = instances.foreground & (away <= thickness)
+    inside = instances.foreground & (away <= limit)
     if not instances.count:
         return inside
     background = ~instances.foreground
-    return inside | (background & (distance_inside(background, instances.spacing) <= thickness))
+    return inside | (background & (distance_inside(background, instances.spacing) <= limit))
 
 
 def _borders(labels: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ seeds of the whole volume and their sizes, with the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from instaseg.errors import ConfigError
 from instaseg.geometry import Box, Coordinate
 from instaseg.methods.deep_watershed.config import LabelSettings
 from instaseg.methods.deep_watershed.decoding import Evidence
+from instaseg.regions.flood import step_lengths
 from instaseg.regions.flood_blocks import FloodJob, Scene, flood_blocks, labels_of
 
 _PARTS, _NUMBERS, _FLOODED = "parts", "numbers", "flooded"
@@ -112,7 +113,9 @@ def find_parts(task: BlockTask[CutJob]) -> None:
     job.store.write(_PARTS, number, found)
 
 
-def label_blocks(source: EvidenceSource, settings: LabelSettings, work: BlockWork) -> BlockLabels:
+def label_blocks(
+    source: EvidenceSource, settings: LabelSettings, work: BlockWork, spacing: Sequence[float]
+) -> BlockLabels:
     """Label a stored prediction block by block, as :func:`~.decoding.find_instances` does.
 
     Parameters
@@ -123,6 +126,8 @@ def label_blocks(source: EvidenceSource, settings: LabelSettings, work: BlockWor
         Table ``[vote_instances]``.
     work : BlockWork
         Shape of the blocks, where their results are kept, and what runs them.
+    spacing : sequence of float
+        Size of a voxel along each axis, in physical units.
 
     Raises
     ------
@@ -137,7 +142,8 @@ def label_blocks(source: EvidenceSource, settings: LabelSettings, work: BlockWor
     numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
     for number, own in enumerate(found.numbers):
         work.store.write(_NUMBERS, number, {"numbers": numbers[own]})
-    flood = FloodJob(job, job.blocks, work.store, _FLOODED, settings.neighbours)
+    lengths = step_lengths(tuple(spacing))
+    flood = FloodJob(job, job.blocks, work.store, _FLOODED, settings.neighbours, lengths)
     flood_blocks(flood, work.run)
     return CutLabels(flood)
 

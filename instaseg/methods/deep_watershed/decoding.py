@@ -25,7 +25,7 @@ from instaseg.errors import DataError
 from instaseg.methods.deep_watershed.config import LabelSettings
 from instaseg.methods.deep_watershed.targets import find_directions
 from instaseg.regions.distance import distance_inside, distance_per_label, nearest
-from instaseg.regions.flood import flood
+from instaseg.regions.flood import flood, step_lengths
 
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -294,7 +294,10 @@ def grow(
             inside = foreground | (seeds > 0)
             if settings.grow_most is not None:
                 inside &= distance_inside(seeds == 0, spacing) <= np.float32(settings.grow_most)
-            return flood(-depth, seeds, mask=inside, neighbours=settings.neighbours)
+            lengths = step_lengths(tuple(spacing))
+            return flood(
+                -depth, seeds, mask=inside, neighbours=settings.neighbours, lengths=lengths
+            )
 
 
 def instance_scores(labels: Labels, foreground: Floats) -> NDArray[np.float64]:

@@ -304,9 +304,8 @@ class DeepWatershedMethod:
         from instaseg.methods.deep_watershed.blocks import label_blocks
 
         keys = {head.name: head.key for head in self._own if head.name != "directions"}
-        return label_blocks(
-            StoredEvidence(StoredHeads(path, keys), self.settings), parameters, work
-        )
+        source = StoredEvidence(StoredHeads(path, keys), self.settings)
+        return label_blocks(source, parameters, work, self._spacing)
 
     @cached_property
     def quality_names(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """True channels decode to the true instances, for every preset, in images and volumes."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -144,6 +145,64 @@ FLAT = cells((10, 30, 34), [(3, 9, 8), (4, 9, 25), (6, 22, 16)], 10, (2.0, 1.0, 
 )
 def test_voxels_that_are_no_cubes(names):
     assert f1(decoded(FLAT, names, spacing=(2.0, 1.0, 1.0)), FLAT) == 1
+
+
+def touching_cells(shape, count, spacing, *, apart, radii, seed):
+    """Return cells at random places, that share the space between them where they meet."""
+    rng = np.random.default_rng(seed)
+    seeds, places = np.zeros(shape, np.int32), []
+    while len(places) < count:
+        place = tuple(int(rng.integers(n)) for n in shape)
+        away = [math.dist(*(np.multiply(p, spacing) for p in (place, other))) for other in places]
+        if min(away, default=apart) >= apart:
+            places.append(place)
+            seeds[place] = len(places)
+    labels, distance = nearest(seeds, spacing)
+    reach = np.r_[0, rng.uniform(*radii, count)]
+    return np.where(distance <= reach[labels], labels, 0)
+
+
+DEEP = touching_cells((14, 60, 60), 25, (4.0, 1.0, 1.0), apart=15, radii=(9, 14), seed=3)
+
+
+@pytest.mark.parametrize(
+    ("names", "least"),
+    [
+        (["foreground", "contour"], 1),
+        (["foreground", "centre"], 0.85),  # nothing tells where two that touch meet
+        (["interior", "ridge"], 1),
+        (["interior", "contour", "distance"], 1),
+        (["interior", "contour", "ridge"], 1),
+        (["foreground", "distance"], 1),
+        (["distance"], 1),
+        (["distance", "flow"], 1),
+        (["foreground", "flow"], 1),
+        # steps of a voxel along z are as wide as a cell: some are cut by their neighbours
+        (["affinities"], 0.9),
+        (["foreground", *OFFSETS], 0.9),
+    ],
+    ids=str,
+)
+def test_touching_cells_of_voxels_four_times_as_deep(names, least):
+    found = decoded(DEEP, names, spacing=(4.0, 1.0, 1.0))
+    assert f1(found, DEEP) >= least
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (4.0, 1.0, 1.0)], ids=str)
+def test_star_shapes_that_grow_in_the_mask(spacing):
+    cubes = touching_cells((30, 30, 30), 12, (1.0, 1.0, 1.0), apart=10, radii=(6, 10), seed=1)
+    truth = DEEP if spacing[0] > 1 else cubes
+    found = decoded(truth, ["distance", "rays"], {"star_paint": "mask"}, spacing)
+    assert f1(found, truth) == 1
+
+
+@pytest.mark.parametrize(
+    "names", [["interior", "contour", "foreground"], ["interior", "foreground"]]
+)
+def test_small_instances_without_an_interior_are_kept(names):
+    truth = np.zeros((20, 30), np.int32)
+    truth[3, 3], truth[3:5, 10:12], truth[10:14, 20:24] = 1, 2, 3
+    assert f1(decoded(truth, names), truth) == 1
 
 
 @pytest.mark.parametrize("mode", ["thick", "inner", "outer", "dense_legacy"])

@@ -52,18 +52,23 @@ def test_bc():
     assert terms(found.seeds) == [("interior", 0.8, "above"), ("contour", 0.2, "below")]
     assert terms(found.mask) == [("interior", 0.5, "above")]
     assert found.flooded == (("contour", 1), ("interior", -1))
-    assert (found.growth, found.growth_unit, found.also) == (1.0, "voxels", ())
+    assert (found.growth_voxels, found.growth, found.also) == (1, 0.0, ())
 
 
 def test_contours_inside_instances_are_part_of_the_mask():
     found = plan(["interior", "contour"], contour={"mode": "inner"})
     assert terms(found.also) == [("contour", 0.5, "above")]
-    assert found.growth == 0
+    assert (found.growth_voxels, found.growth) == (0, 0.0)
 
 
 def test_thick_contours_are_as_wide_as_the_settings_say():
     found = plan(["interior", "contour"], contour={"thickness": 2.5})
-    assert (found.growth, found.growth_unit) == (2.5, "physical")
+    assert (found.growth_voxels, found.growth) == (0, 2.5)
+
+
+def test_distances_lose_voxels_by_the_shortest_side():
+    found = plan(["distance"], spacing=(4.0, 1.0, 0.5), distance={"learnt": "everywhere"})
+    assert (found.growth_voxels, found.growth) == (0, 0.5)
 
 
 def test_bcm_takes_the_mask_from_the_foreground():
