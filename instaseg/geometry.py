@@ -93,6 +93,21 @@ def grid(box: Box, block_shape: Sequence[int]) -> Iterator[Box]:
         yield Box(begin, end)
 
 
+def grid_box(box: Box, block_shape: Sequence[int], number: int) -> Box:
+    """Return the block of a number, from 0, among those that :func:`grid` yields.
+
+    Examples
+    --------
+    >>> grid_box(whole((5, 5)), (2, 4), 3)
+    Box(begin=(2, 4), end=(4, 5))
+    """
+    counts = [math.ceil(n / s) for n, s in zip(box.shape, block_shape, strict=True)]
+    place = [int(n) for n in np.unravel_index(number, counts)]
+    begin = tuple(b + p * s for b, p, s in zip(box.begin, place, block_shape, strict=True))
+    end = tuple(min(b + s, e) for b, s, e in zip(begin, block_shape, box.end, strict=True))
+    return Box(begin, end)
+
+
 def grid_size(box: Box, block_shape: Sequence[int]) -> int:
     """Return the number of blocks :func:`grid` yields."""
     return math.prod(math.ceil(n / s) for n, s in zip(box.shape, block_shape, strict=True))

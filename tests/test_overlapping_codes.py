@@ -204,9 +204,23 @@ def test_a_killed_decode_goes_on_with_the_missing_chunks(run, workspace, monkeyp
     assert not has_array(prediction, "volumes/pred_affs")
     done = run("-id", experiment, "--do", "decode")
     assert done.code == 0, done.err
-    assert "decode: sample bars4 goes on after 2 chunks" in done.err
+    assert "decode: sample bars4 goes on after 2 of" in done.err
     after = read_whole(open_array(prediction, "volumes/pred_affs"))
     np.testing.assert_array_equal(before, after)
+
+
+def test_tiles_and_chunks_are_shared_out_among_workers(run, workspace, monkeypatch, experiment):
+    monkeypatch.chdir(workspace)
+    prediction = zarr_of(experiment, "predicted", "bars4")
+    keys = ("volumes/pred_code", "volumes/pred_numinst", "volumes/pred_affs")
+    before = [read_whole(open_array(prediction, key)) for key in keys]
+    small = ("--set", "model.test_input_shape=[48, 48]", "--workers", "2", "--overwrite")
+    assert run("-id", experiment, "--do", "predict", "decode", *small).code == 0
+    for key, wanted in zip(keys, before, strict=True):
+        found = read_whole(open_array(prediction, key))
+        # sums of a network on one thread may differ in the last bit
+        np.testing.assert_allclose(found.astype(float), wanted.astype(float), atol=2e-3, rtol=0)
+    assert run("-id", experiment, "--do", "predict", "decode", "--overwrite").code == 0
 
 
 def test_label_asks_for_decode(run, workspace, monkeypatch, experiment):

@@ -48,6 +48,11 @@ class Workers:
     count: int = 1
     scheduler: str | None = None
 
+    @property
+    def here(self) -> bool:
+        """Whether tasks run in this process."""
+        return self.scheduler is None and self.count == 1
+
 
 @dataclass(frozen=True)
 class _Failed:
@@ -89,18 +94,31 @@ class Pool:
         self._stack.close()
 
     def run(
-        self, function: Callable[[Task], Result], tasks: Sequence[Task], *, description: str
+        self,
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        *,
+        description: str,
+        finished: Callable[[Task], None] | None = None,
     ) -> list[Result]:
-        """Return ``[function(task) for task in tasks]``; see :func:`run_tasks`."""
-        here = self._workers.scheduler is None and (self._workers.count == 1 or len(tasks) < 2)
-        outcomes: list[Result | _Failed]
+        """Return ``[function(task) for task in tasks]``; see :func:`run_tasks`.
+
+        `finished` is called in this process for each task that did not fail, as soon as it is done.
+        """
+        here = self._workers.here or (len(tasks) < 2 and self._workers.scheduler is None)
+        attempts: Iterator[tuple[int, Result | _Failed]]
         if here or not tasks:
-            attempts = (_attempt(function, task) for task in tasks)
-            outcomes = list(progress(attempts, description, total=len(tasks)))
+            attempts = ((number, _attempt(function, task)) for number, task in enumerate(tasks))
         else:
             if self._client is None:
                 self._client = self._stack.enter_context(connect(self._workers))
-            outcomes = _on_cluster(self._client, function, tasks, description)
+            attempts = _on_cluster(self._client, function, tasks, description)
+        found: dict[int, Result | _Failed] = {}
+        for number, outcome in progress(attempts, description, total=len(tasks)):
+            found[number] = outcome
+            if finished is not None and not isinstance(outcome, _Failed):
+                finished(tasks[number])
+        outcomes = [found[number] for number in range(len(tasks))]
         failed = [outcome for outcome in outcomes if isinstance(outcome, _Failed)]
         if failed:
             for outcome in failed:
@@ -157,8 +175,11 @@ def _attempt(function: Callable[[Task], Result], task: Task) -> Result | _Failed
 
 def _on_cluster(
     client: Client, function: Callable[[Task], Result], tasks: Sequence[Task], description: str
-) -> list[Result | _Failed]:
-    """Run tasks on a cluster: a few for every thread are under way, the others wait here."""
+) -> Iterator[tuple[int, Result | _Failed]]:
+    """Run tasks on a cluster: a few for every thread are under way, the others wait here.
+
+    Yields the number of each task and what came of it, as they end.
+    """
     from distributed import as_completed
 
     threads = sum(client.nthreads().values())
@@ -167,7 +188,6 @@ def _on_cluster(
     most = max(LEAST_UNDER_WAY, UNDER_WAY_PER_THREAD * threads)
     waiting = iter(enumerate(tasks))
     numbers: dict[Any, int] = {}
-    outcomes: dict[int, Result | _Failed] = {}
     futures = as_completed()
 
     def submit(count: int) -> None:
@@ -180,19 +200,19 @@ def _on_cluster(
         futures.update(submitted)
 
     submit(most)
-    for future in progress(futures, description, total=len(tasks)):
+    for ended, future in enumerate(futures, start=1):
         number = numbers.pop(future.key)
         error = future.exception()
-        outcomes[number] = _lost(tasks[number], error) if error else future.result()
+        outcome: Result | _Failed = _lost(tasks[number], error) if error else future.result()
         future.release()
         if client.status != "running":
             raise StageError(
-                f"{description}: the dask scheduler is gone after {len(outcomes)} of {len(tasks)}"
+                f"{description}: the dask scheduler is gone after {ended} of {len(tasks)}"
                 " tasks; start it again and run the same command with -id"
             )
         if len(numbers) <= most // 2:
             submit(most // 2)
-    return [outcomes[number] for number in range(len(tasks))]
+        yield number, outcome
 
 
 def _lost(task: object, error: BaseException) -> _Failed:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from instaseg.errors import DataError
-from instaseg.geometry import Box, Coordinate, Symmetry
+from instaseg.geometry import Box, Coordinate, Symmetry, grid_box, grid_size
 from instaseg.inference import tiling
 from instaseg.inference.augmentation import symmetries
 from instaseg.inference.config import PredictionSettings
@@ -32,16 +32,6 @@ class Writer(Protocol):
 
     def __setitem__(self, index: tuple[slice, ...], values: NDArray[Any]) -> None:
         """Write the part named by one slice per axis."""
-
-
-class Done(Protocol):
-    """Numbers of the tiles that are written; a set, or a record on disk."""
-
-    def __contains__(self, number: int, /) -> bool:
-        """Return whether a tile is written."""
-
-    def update(self, numbers: Iterable[int], /) -> None:
-        """Record that tiles are written."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,6 @@ def predict_sample(
     normalize: tiling.Normalize,
     writers: Mapping[str, Writer],
     margin: Sequence[int],
-    done: Done | None = None,
 ) -> None:
     """Predict an image and the mirrored margin around it.
 
@@ -117,36 +106,59 @@ def predict_sample(
         :meth:`Predictor.dtype`.
     margin : sequence of int
         Voxels beyond the image on each side that are predicted.
-    done : Done, optional
-        Tiles, numbered in raster order, that an earlier run has written: they are left out. Each
-        batch is added when it is written.
 
     Raises
     ------
     DataError
         If the image's number of axes does not fit the network.
     """
-    shape = raw.shape[1:]
-    if len(shape) != predictor.model.ndim:
+    for number in range(count_batches(predictor, _space(predictor, raw), margin)):
+        predict_tiles(predictor, raw, number, normalize=normalize, writers=writers, margin=margin)
+
+
+def _space(predictor: Predictor, raw: tiling.RawSource) -> Coordinate:
+    """Return the spatial shape of an image whose number of axes is the network's."""
+    if len(raw.shape) != predictor.model.ndim + 1:
         raise DataError(
             f"raw: expected (channels, {predictor.model.ndim} spatial axes) as in"
             f" model.train_input_shape; found shape {list(raw.shape)}"
         )
+    return tuple(raw.shape[1:])
+
+
+def count_batches(predictor: Predictor, shape: Sequence[int], margin: Sequence[int]) -> int:
+    """Return in how many batches of tiles an image of `shape` is predicted."""
     tile = predictor.tile_shape(shape, margin)
-    done = set[int]() if done is None else done
-    left = (
-        (number, box)
-        for number, box in enumerate(tiling.write_boxes(shape, margin, tile))
-        if number not in done
-    )
-    while batch := dict(itertools.islice(left, predictor.settings.batch_size)):
-        boxes = list(batch.values())
-        blocks = _predict_batch(predictor, raw, boxes, tile=tile, normalize=normalize)
-        for box, block in zip(boxes, blocks, strict=True):
-            place = (slice(None), *box.shift(margin).slices)
-            for head in predictor.heads:
-                writers[head.name][place] = quantise(block[head.name], predictor.dtype(head))
-        done.update(batch)
+    tiles = grid_size(tiling.output_box(shape, margin), tile)
+    return math.ceil(tiles / predictor.settings.batch_size)
+
+
+def predict_tiles(
+    predictor: Predictor,
+    raw: tiling.RawSource,
+    batch: int,
+    *,
+    normalize: tiling.Normalize,
+    writers: Mapping[str, Writer],
+    margin: Sequence[int],
+) -> None:
+    """Predict the tiles of one batch, numbered in raster order; see :func:`predict_sample`.
+
+    Raises
+    ------
+    DataError
+        If the image's number of axes does not fit the network.
+    """
+    shape = _space(predictor, raw)
+    tile, whole = predictor.tile_shape(shape, margin), tiling.output_box(shape, margin)
+    size, count = predictor.settings.batch_size, grid_size(whole, tile)
+    numbers = range(batch * size, min((batch + 1) * size, count))
+    boxes = [grid_box(whole, tile, number) for number in numbers]
+    blocks = _predict_batch(predictor, raw, boxes, tile=tile, normalize=normalize)
+    for box, block in zip(boxes, blocks, strict=True):
+        place = (slice(None), *box.shift(margin).slices)
+        for head in predictor.heads:
+            writers[head.name][place] = quantise(block[head.name], predictor.dtype(head))
 
 
 def _predict_batch(

@@ -79,11 +79,26 @@ class TrainedNetwork:
 def trained_network(context: Context, checkpoint: int) -> TrainedNetwork:
     """Return the network with the averaged weights of a checkpoint, on the device.
 
+    Each process keeps the last one, so it may be asked for again and again.
+
     Raises
     ------
     CheckpointError
         If the checkpoint is missing, damaged, or of another architecture.
     """
+    file = checkpoint_path(context.experiment.checkpoints, checkpoint)
+    state = file.stat() if file.is_file() else None
+    key = (file, state and (state.st_size, state.st_mtime_ns), context.config, context.setup_code)
+    if key != _loaded.get("key"):
+        _loaded.clear()
+        _loaded.update(key=key, network=_trained_network(context, checkpoint))
+    return cast(TrainedNetwork, _loaded["network"])
+
+
+_loaded: dict[str, Any] = {}
+
+
+def _trained_network(context: Context, checkpoint: int) -> TrainedNetwork:
     folder, config = context.experiment.checkpoints, context.config
     state = load_checkpoint(folder, checkpoint)
     where = str(checkpoint_path(folder, checkpoint))

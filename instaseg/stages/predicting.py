@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from instaseg.data.normalization import for_sample
+from instaseg.blockwise.scheduler import Pool
+from instaseg.data.normalization import Statistics, for_sample
 from instaseg.errors import StageError
-from instaseg.inference.predict import predict_sample, prediction_shape
-from instaseg.io.arrays import ArrayPlan, forget_parts, resumed_arrays
+from instaseg.inference.predict import count_batches, predict_tiles, prediction_shape
+from instaseg.io.arrays import ArrayPlan, forget_parts
 from instaseg.io.samples import Sample
-from instaseg.progress import progress
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.networks import TrainedNetwork, architecture, trained_network
+from instaseg.stages.parts import Parted, PartTask, make_parts
 from instaseg.stages.selection import digest
 from instaseg.stages.stored import IMAGE_SHAPE, stored_fingerprint
 from instaseg.training.devices import freed_memory_kept
@@ -60,7 +62,7 @@ def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) ->
 
 
 def predict_missing(context: Context, dataset: Dataset, checkpoint: int) -> None:
-    """Predict the samples that have no current prediction, one after the other."""
+    """Predict the samples that have no current prediction, tile by tile."""
     overwrite = context.options.existing == "overwrite"
     missing = [
         sample
@@ -81,30 +83,56 @@ def predict_missing(context: Context, dataset: Dataset, checkpoint: int) -> None
     from instaseg.stages.object_size import predicted_at
 
     trained = trained_network(context, checkpoint)
-    with freed_memory_kept():
-        for sample in progress(missing, f"predict {dataset.name} {checkpoint}"):
-            _predict(
-                context,
-                trained,
-                predicted_at(context, trained, sample, checkpoint),
-                context.experiment.prediction(dataset.name, checkpoint, sample.name),
-                prediction_fingerprint(context, sample, checkpoint),
-            )
+    samples = [
+        _parted(
+            context,
+            trained,
+            predicted_at(context, trained, sample, checkpoint),
+            context.experiment.prediction(dataset.name, checkpoint, sample.name),
+            checkpoint,
+        )
+        for sample in missing
+    ]
+    if overwrite:
+        for sample in samples:
+            forget_parts(sample.path)
+    with freed_memory_kept(), Pool(context.workers) as pool:
+        make_parts(pool, samples, predict_part, description=f"predict {dataset.name} {checkpoint}")
 
 
-def _predict(
-    context: Context, trained: TrainedNetwork, sample: Sample, path: Path, made_from: str
-) -> None:
-    """Predict one sample, or the rest of it; its arrays appear when all of it is done."""
-    raw, margin = sample.open_raw(), context.method.margin
-    normalization = context.config.data.normalization
-    statistics = for_sample(sample, normalization, trained.statistics)
-    predictor = trained.predictor
+@dataclass(frozen=True)
+class PredictWork:
+    """What predicting a part of a sample needs.
+
+    Parameters
+    ----------
+    context : Context
+        What the network is built from.
+    checkpoint : int
+        Whose weights it gets.
+    sample : Sample
+        The image, at the size at which it is predicted.
+    statistics : Statistics
+        What it is normalised with.
+    """
+
+    context: Context
+    checkpoint: int
+    sample: Sample
+    statistics: Statistics
+
+
+def _parted(
+    context: Context, trained: TrainedNetwork, sample: Sample, path: Path, checkpoint: int
+) -> Parted[PredictWork]:
+    """Return what is predicted of a sample, and where it goes."""
+    raw, margin, predictor = sample.open_raw(), context.method.margin, trained.predictor
+    made_from = prediction_fingerprint(context, sample.resized(None), checkpoint)
     tile = predictor.tile_shape(raw.shape[1:], margin)
     attributes = {"fingerprint": made_from, "margin": margin, "resolution": sample.resolution}
     if sample.size is not None:
         attributes[IMAGE_SHAPE] = sample.resized(None).open_raw().shape[1:]
-    plans = [
+    plans = tuple(
         ArrayPlan(
             head.key,
             prediction_shape(head, raw.shape[1:], margin),
@@ -113,20 +141,30 @@ def _predict(
             attributes,
         )
         for head in predictor.heads
-    ]
-    if context.options.existing == "overwrite":
-        forget_parts(path)
-    with resumed_arrays(path, plans, fingerprint(made_from, list(tile))) as (arrays, done):
-        if len(done):
-            logger.info("predict: sample %s goes on after %d tiles", sample.name, len(done))
-        predict_sample(
-            predictor,
-            raw,
-            normalize=statistics.apply,
-            writers={h.name: array for h, array in zip(predictor.heads, arrays, strict=True)},
-            margin=margin,
-            done=done,
-        )
+    )
+    statistics = for_sample(sample, context.config.data.normalization, trained.statistics)
+    return Parted(
+        name=sample.name,
+        path=path,
+        plans=plans,
+        made_from=fingerprint(made_from, list(tile), predictor.settings.batch_size),
+        parts=count_batches(predictor, raw.shape[1:], margin),
+        work=PredictWork(replace(context), checkpoint, sample, statistics),
+    )
+
+
+def predict_part(task: PartTask[PredictWork]) -> None:
+    """Predict one batch of a sample's tiles, and write them."""
+    work = task.work
+    predictor = trained_network(work.context, work.checkpoint).predictor
+    predict_tiles(
+        predictor,
+        work.sample.open_raw(),
+        task.number,
+        normalize=work.statistics.apply,
+        writers={h.name: w for h, w in zip(predictor.heads, task.writers, strict=True)},
+        margin=work.context.method.margin,
+    )
 
 
 def chunk_shape(channels: int, tile: Sequence[int]) -> tuple[int, ...]:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from instaseg.errors import DataError
 from instaseg.inference.config import PredictionSettings
-from instaseg.inference.predict import Predictor, predict_sample, prediction_shape
+from instaseg.inference.predict import (
+    Predictor,
+    count_batches,
+    predict_sample,
+    predict_tiles,
+    prediction_shape,
+)
 from instaseg.methods.base import Head
 from instaseg.models import shapes
 from instaseg.models.config import ModelSettings
@@ -244,7 +250,7 @@ def test_network_of_other_dimensions():
         )
 
 
-def test_tiles_that_are_written_are_left_out_and_the_rest_is_the_same():
+def test_batches_of_tiles_in_any_order_are_the_whole():
     model = ModelSettings().model_copy(
         update={
             "num_fmaps": 2,
@@ -256,24 +262,15 @@ def test_tiles_that_are_written_are_left_out_and_the_rest_is_the_same():
     )
     predictor, raw = _predictor(model, [FG]), _raw((50, 40))
     wanted = _predict(predictor, raw, (2, 2))["fgbg"]
-
-    class KilledInTheMiddle(set):
-        def update(self, numbers):
-            super().update(numbers)
-            if len(self) == 5:
-                raise KeyboardInterrupt
-
-    written, done = {"fgbg": np.full(wanted.shape, np.nan, np.float32)}, KilledInTheMiddle()
-    arguments = {"normalize": _normalize, "writers": written, "margin": (2, 2)}
-    with pytest.raises(KeyboardInterrupt):
-        predict_sample(predictor, raw, **arguments, done=done)
-    assert 0 < np.isnan(written["fgbg"]).sum() < wanted.size
-    before = np.isnan(written["fgbg"])
-    written["fgbg"][~before] = -1
-    rest = set(done)
-    predict_sample(predictor, raw, **arguments, done=rest)
-    assert rest > done
-    np.testing.assert_array_equal(written["fgbg"], np.where(before, wanted, -1))
+    written = {"fgbg": np.full(wanted.shape, np.nan, np.float32)}
+    count = count_batches(predictor, (50, 40), (2, 2))
+    assert count > 2
+    for batch in reversed(range(count)):
+        before = np.isnan(written["fgbg"])
+        predict_tiles(predictor, raw, batch, normalize=_normalize, writers=written, margin=(2, 2))
+        assert np.isnan(written["fgbg"]).sum() < before.sum()
+        assert not np.isnan(written["fgbg"])[~before].any()
+    np.testing.assert_array_equal(written["fgbg"], wanted)
 
 
 @dataclass(frozen=True)
