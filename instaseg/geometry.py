@@ -60,6 +60,16 @@ class Box:
             tuple(e + o for e, o in zip(self.end, offset, strict=True)),
         )
 
+    def relative_to(self, other: Box) -> Box:
+        """Return the box as seen from the first voxel of another one.
+
+        Examples
+        --------
+        >>> Box((5, 2), (7, 4)).relative_to(Box((4, 0), (9, 9)))
+        Box(begin=(1, 2), end=(3, 4))
+        """
+        return self.shift([-b for b in other.begin])
+
     def intersect(self, other: Box) -> Box:
         """Return the common part; its shape has a zero where the boxes do not meet."""
         begin = tuple(max(a, b) for a, b in zip(self.begin, other.begin, strict=True))

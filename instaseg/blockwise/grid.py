@@ -123,7 +123,7 @@ def read_mask(store: Store, step: str, blocks: BlockGrid, box: Box) -> NDArray[n
             continue
         values = np.unpackbits(packed, count=int(np.prod(block.shape))).reshape(block.shape)
         shared = block.intersect(box)
-        mask[_relative(shared, box)] = values[_relative(shared, block)]
+        mask[shared.relative_to(box).slices] = values[shared.relative_to(block).slices]
     return mask
 
 
@@ -142,14 +142,43 @@ def read_part(store: Store, step: str, blocks: BlockGrid, box: Box, *, name: str
         if found is None:
             found = np.zeros(box.shape, values.dtype)
         shared = block.intersect(box)
-        found[_relative(shared, box)] = values[_relative(shared, block)]
+        found[shared.relative_to(box).slices] = values[shared.relative_to(block).slices]
     if found is None:
         raise ValueError(f"{box} lies outside the volume of shape {blocks.shape}")
     return found
 
 
-def _relative(part: Box, to: Box) -> tuple[slice, ...]:
-    return part.shift([-b for b in to.begin]).slices
+@dataclass(frozen=True)
+class StoredBlocks:
+    """An array that every block has in a store, read part by part as if it lay there whole.
+
+    Parameters
+    ----------
+    store : Store
+        Results of blocks.
+    step, name : str
+        Which of them.
+    blocks : BlockGrid
+        How the array is cut.
+    dtype : dtype
+        Type of the values.
+    """
+
+    store: Store
+    step: str
+    name: str
+    blocks: BlockGrid
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> Coordinate:
+        """Extent per axis."""
+        return self.blocks.shape
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        ranges = [part.indices(n) for part, n in zip(index, self.shape, strict=True)]
+        box = Box(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges))
+        return read_part(self.store, self.step, self.blocks, box, name=self.name)
 
 
 def within(points: NDArray[np.integer], box: Box) -> NDArray[np.bool_]:

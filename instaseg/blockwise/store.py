@@ -136,6 +136,10 @@ class BlockStore:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
+    def forget(self, step: str) -> None:
+        """Delete the results of a step that nothing needs any more."""
+        shutil.rmtree(self.folder / step, ignore_errors=True)
+
     def remove(self) -> None:
         """Delete all results and the folder."""
         self._empty()

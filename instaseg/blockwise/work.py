@@ -28,6 +28,9 @@ class Store(Protocol):
     ) -> dict[str, NDArray[Any]]:
         """Return a block's arrays by name, all or those named."""
 
+    def forget(self, step: str) -> None:
+        """Drop the results of a step that nothing needs any more."""
+
 
 @dataclass(frozen=True)
 class BlockWork:

@@ -151,8 +151,8 @@ def targets_inside(
     """
     core, known = whole(labels.shape[1:]).grow([-c for c in context]), known_box(labels)
     inside = core.intersect(known)
-    inner = inside.shift([-b for b in known.begin]).slices
-    place = (slice(None), *inside.shift([-b for b in core.begin]).slices)
+    inner = inside.relative_to(known).slices
+    place = (slice(None), *inside.relative_to(core).slices)
     # not negative: the borders of deformed crops are curved
     found = make(np.maximum(labels[(slice(None), *known.slices)], 0), inner)
     targets = {}
@@ -245,7 +245,7 @@ class CropImage:
         inside = box.intersect(whole(self.shape))
         if inside == box or not all(inside.shape):
             return self._layers(box)
-        part = inside.shift(tuple(-b for b in box.begin))
+        part = inside.relative_to(box)
         if self.beyond == "unknown":
             layers = np.full((self.num_layers, *box.shape), BEYOND, np.int32)
             layers[(slice(None), *part.slices)] = self._layers(inside)
@@ -304,7 +304,7 @@ class PointImage(CropImage):
         mask = np.zeros(box.shape, dtype=np.uint8)
         inside = box.intersect(whole(self.shape))
         if all(inside.shape):
-            part = inside.shift(tuple(-b for b in box.begin)).slices
+            part = inside.relative_to(box).slices
             mask[part] = super().crop_mask(inside)
         return mask
 

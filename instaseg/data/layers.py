@@ -165,7 +165,7 @@ class PackedLayers:
                 if common is None or not all(common.shape):
                     continue
                 stored = self._instances[(slice(channel, channel + 1), *common.slices)][0]
-                inner = common.shift(tuple(-b for b in asked.begin))
+                inner = common.relative_to(asked)
                 part[layer - layers.start][inner.slices][stored != 0] = channel + 1
         return part
 

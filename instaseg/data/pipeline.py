@@ -367,7 +367,7 @@ class _Deform(gp.BatchFilter):  # type: ignore[misc]
         for key, spec in request.items():
             if spec.nonspatial:
                 continue
-            inner = _box(spec.roi).shift(tuple(-b for b in total.begin))
+            inner = _box(spec.roi).relative_to(total)
             coordinates = field[(slice(None), *inner.slices)]
             space = tuple(range(1, field.ndim))
             begin = np.floor(coordinates.min(axis=space)).astype(int)

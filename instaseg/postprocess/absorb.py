@@ -11,14 +11,14 @@ import fastremap
 import numpy as np
 
 from instaseg.geometry import grid, whole
-from instaseg.postprocess.channel import Channel, Instance, Labels
+from instaseg.postprocess.channel import Channel, Editable, Instance, Labels
 from instaseg.postprocess.steps import fill_holes
 
 MOST_OUTSIDE = {2: 0.0, 3: 0.3}
 """Share of a piece that may lie outside the bounding box, by number of axes."""
 
 
-def absorb_pieces(channel: Channel, least: int) -> None:
+def absorb_pieces(channel: Editable, least: int) -> None:
     """Give the pieces around big instances to them, then fill the holes of the big ones.
 
     An instance is a piece of a bigger one if it lies inside its bounding box, up to `MOST_OUTSIDE`,

@@ -6,6 +6,7 @@ between blocks while components are joined, and some words per instance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.work import BlockWork
 from instaseg.geometry import Coordinate
 from instaseg.io.arrays import ScratchArray, new_array, scratch_array
 from instaseg.io.text import write_text
@@ -23,6 +25,9 @@ from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.filters import Report
 from instaseg.postprocess.pipeline import Place, process
 from instaseg.postprocess.scene import Scene, Source
+
+MOST_VOXELS = 1 << 21
+"""Voxels of a chunk of the result."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def postprocess_blocks(
     settings: PostprocessingSettings,
     scene: Scene,
     *,
-    block_shape: Coordinate,
+    work: BlockWork,
     output: Output,
 ) -> None:
     """Repair instances as :func:`instaseg.postprocess.repair.postprocess` does, block by block.
@@ -74,8 +79,9 @@ def postprocess_blocks(
         What is done.
     scene : Scene
         Voxel size, and what some steps need beside the instances.
-    block_shape : tuple of int
-        Largest part that is in memory at once, in voxels; it does not change the result.
+    work : BlockWork
+        Largest part that is in memory at once, in voxels, which does not change the result; where
+        finished blocks are kept, for a run that goes on where this one ends; what runs blocks.
     output : Output
         Where the result is written; the array appears when it is complete, after the table.
 
@@ -86,6 +92,7 @@ def postprocess_blocks(
     """
     shape = tuple(instances.shape)
     check_shape(shape, np.dtype(instances.dtype), scene.ndim)
+    lead = (1,) * (len(shape) - scene.ndim)
 
     @contextmanager
     def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[ScratchArray]:
@@ -95,11 +102,37 @@ def postprocess_blocks(
 
     @contextmanager
     def result(dtype: np.dtype[Any]) -> Iterator[Target]:
+        chunks = (*lead, *chunks_of_blocks(work.block_shape, shape[-scene.ndim :]))
         with new_array(
-            output.path, output.key, shape=shape, dtype=dtype, attributes=output.attributes
+            output.path,
+            output.key,
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            attributes=output.attributes,
         ) as array:
             yield array
 
-    blocks = BlockGrid(shape[-scene.ndim :], block_shape)
-    place = Place(blocks, scratch, result, output.write_table)
+    blocks = BlockGrid(shape[-scene.ndim :], tuple(work.block_shape))
+    place = Place(blocks, work.store, work.run, scratch, result, output.write_table)
     process(instances, settings, scene=scene, place=place)
+
+
+def chunks_of_blocks(block_shape: Coordinate, shape: Coordinate) -> Coordinate:
+    """Return chunks that blocks are made of, of about two million voxels at most.
+
+    Examples
+    --------
+    >>> chunks_of_blocks((256, 256, 256), (100, 1000, 1000))
+    (100, 128, 128)
+    """
+    chunks = [min(b, n) for b, n in zip(block_shape, shape, strict=True)]
+    # along an axis of one block any chunk will do
+    free = [b >= n for b, n in zip(block_shape, shape, strict=True)]
+    while math.prod(chunks) > MOST_VOXELS:
+        halved = [a for a, n in enumerate(chunks) if n > 1 and (free[a] or n % 2 == 0)]
+        if not halved:
+            break
+        longest = max(halved, key=lambda a: chunks[a])
+        chunks[longest] = -(-chunks[longest] // 2)
+    return tuple(max(n, 1) for n in chunks)

@@ -1,12 +1,14 @@
 """Instances in work: one channel of them, or a label image, in memory or on disk.
 
-Steps read boxes of a channel and write blocks. A whole image in memory is the case of one block, so
-that there is one code for both, and what is found in blocks is what is found in the whole.
+Steps read boxes of a channel. Most say what becomes of a block and what is around it; some edit an
+array of their own (:mod:`instaseg.postprocess.pipeline`). A whole image in memory is the case of
+one block, so that there is one code for both, and what is found in blocks is what is found in the
+whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,8 +19,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
-from instaseg.geometry import Box, whole
+from instaseg.geometry import Box
 from instaseg.postprocess.scene import Source
 
 Labels = NDArray[Any]
@@ -59,83 +62,57 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Channel:
-    """One channel of instances, or all of a label image.
+class Layer:
+    """What is read of a channel; goes to other processes where its array does.
 
     Parameters
     ----------
-    array : WorkArray
+    array : Source
         ``([z,] y, x)`` or ``(n, [z,] y, x)``, 0 = background.
     lead : tuple of slice
         Where the channel is on the first axis; empty for a label image.
     blocks : BlockGrid
         The parts that are in memory at once.
-    spacing : tuple of float
-        Physical size of a voxel per axis.
-    new_array : callable
-        Gives arrays for what a step has to keep, of the channel's spatial shape.
     """
 
-    array: WorkArray
+    array: Source
     lead: tuple[slice, ...]
     blocks: BlockGrid
-    spacing: tuple[float, ...]
-    new_array: NewArray
-
-    @property
-    def ndim(self) -> int:
-        """Number of spatial axes."""
-        return len(self.blocks.shape)
 
     def read(self, box: Box) -> Labels:
         """Return the labels in a box; they are not to be changed."""
         return self.array[(*self.lead, *box.slices)].reshape(box.shape)
 
-    def write(self, box: Box, values: Labels) -> None:
-        """Replace the labels in a box."""
-        self.array[(*self.lead, *box.slices)] = values[None] if self.lead else values
 
-    def change(self, function: Callable[[Box, Labels], Labels | None]) -> None:
-        """Replace the labels of each block by what a function makes of them; None keeps them."""
-        for box in self.blocks.boxes:
-            changed = function(box, self.read(box))
-            if changed is not None:
-                self.write(box, changed)
+@dataclass(frozen=True)
+class Channel(Layer):
+    """One channel of instances, or all of a label image.
 
-    def change_with_halo(self, function: Callable[[Labels], Labels], halo: Sequence[int]) -> None:
-        """Replace all labels by what a function makes of them and of voxels up to `halo` away.
+    Parameters
+    ----------
+    array, lead, blocks
+        As for :class:`Layer`.
+    spacing : tuple of float
+        Physical size of a voxel per axis.
+    run : callable
+        Runs tasks that read a layer.
+    new_array : callable
+        Gives arrays for what a step has to keep, of the channel's spatial shape.
+    """
 
-        Parameters
-        ----------
-        function : callable
-            From labels to labels of the same shape.
-        halo : sequence of int
-            How far the function looks, in voxels per axis.
-        """
-        image = whole(self.blocks.shape)
-        with self.new_array("changed", self.blocks.shape, self.array.dtype) as changed:
-            for box in self.blocks.boxes:
-                outer = box.grow(halo).intersect(image)
-                values = function(self.read(outer))
-                changed[box.slices] = values[box.shift([-b for b in outer.begin]).slices]
-            for box in self.blocks.boxes:
-                self.write(box, changed[box.slices])
+    spacing: tuple[float, ...]
+    run: Run
+    new_array: NewArray
 
-    def remove(self, labels: Collection[int]) -> None:
-        """Make background of instances."""
-        self.replace(dict.fromkeys(labels, 0))
+    @property
+    def layer(self) -> Layer:
+        """What other processes need to read it."""
+        return Layer(self.array, self.lead, self.blocks)
 
-    def replace(self, new: Mapping[int, int]) -> None:
-        """Give instances other labels."""
-
-        def replaced(_: Box, values: Labels) -> Labels:
-            changed: Labels = fastremap.remap(
-                values, dict(new), preserve_missing_labels=True, in_place=False
-            )
-            return changed
-
-        if new:
-            self.change(replaced)
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.blocks.shape)
 
     def instances(self) -> dict[int, Instance]:
         """Return the instances by label, ascending.
@@ -145,11 +122,38 @@ class Channel:
         DataError
             If labels are negative.
         """
+        tasks = [(self.layer, number) for number in range(len(self.blocks))]
         found: dict[int, Instance] = {}
-        for box in self.blocks.boxes:
-            for label, one in _instances_of(self.read(box), box, self.blocks.shape):
+        for of_block in self.run(_instances_in, tasks, "find instances"):
+            for label, one in of_block:
                 found[label] = _joined(found[label], one) if label in found else one
         return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class Editable(Channel):
+    """A channel whose array a step may write to."""
+
+    array: WorkArray
+
+    def write(self, box: Box, values: Labels) -> None:
+        """Replace the labels in a box."""
+        self.array[(*self.lead, *box.slices)] = values[None] if self.lead else values
+
+    def replace(self, new: Mapping[int, int]) -> None:
+        """Give instances other labels."""
+        for box in self.blocks.boxes if new else ():
+            changed = fastremap.remap(
+                self.read(box), dict(new), preserve_missing_labels=True, in_place=False
+            )
+            self.write(box, changed)
+
+
+def _instances_in(task: tuple[Layer, int]) -> list[tuple[int, Instance]]:
+    """Return label and instance for the labels in a block."""
+    layer, number = task
+    box = layer.blocks.boxes[number]
+    return list(_instances_of(layer.read(box), box, layer.blocks.shape))
 
 
 def _instances_of(values: Labels, box: Box, shape: Sequence[int]) -> Iterator[tuple[int, Instance]]:

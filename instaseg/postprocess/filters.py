@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instaseg.errors import DataError
 from instaseg.geometry import Box, whole
-from instaseg.postprocess.channel import Channel, Instance
+from instaseg.postprocess.channel import Channel, Instance, Layer
 from instaseg.postprocess.config import PostprocessingSettings, Rule
-from instaseg.postprocess.properties import Body, measure
+from instaseg.postprocess.properties import Body, Perimeter, measure
 
 MOST_VOXELS = 1 << 27
 """Voxels of an instance's bounding box up to which it is measured."""
@@ -65,37 +64,73 @@ def judge(channel: Channel, settings: PostprocessingSettings) -> list[Row]:
             Row(label, one, (), {}, _reason(one, {}, settings, rules))
             for label, one in found.items()
         ]
-    rows = {}
-    for label, mask in _masks(channel, found):
-        one = found[label]
-        values = measure(Body(mask, channel.spacing, settings.perimeter), names)
-        centroid = tuple(
-            float(np.mean(places) + begin)
-            for places, begin in zip(np.nonzero(mask), one.box.begin, strict=True)
-        )
-        rows[label] = Row(label, one, centroid, values, _reason(one, values, settings, rules))
-    return [rows[label] for label in found]
+    how = _How(channel.layer, channel.spacing, settings.perimeter, names)
+    tasks = [_Group(how, box, tuple(ones)) for box, ones in _groups(channel, found).items()]
+    measured = dict(one for of_one in channel.run(_measure, tasks, "measure") for one in of_one)
+    rows = []
+    for label, one in found.items():
+        centroid, values = measured[label]
+        rows.append(Row(label, one, centroid, values, _reason(one, values, settings, rules)))
+    return rows
 
 
-def _masks(channel: Channel, found: dict[int, Instance]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Yield each label and its mask in its bounding box: those in one block with one reading."""
-    in_block: dict[Box, list[int]] = {}
+@dataclass(frozen=True)
+class _How:
+    """What is measured of instances, and where they are read."""
+
+    layer: Layer
+    spacing: tuple[float, ...]
+    perimeter: Perimeter
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Instances, by label and bounding box, that are read together."""
+
+    how: _How
+    box: Box
+    instances: tuple[tuple[int, Box], ...]
+
+    def __str__(self) -> str:
+        return f"instance {self.instances[0][0]} and those around it"
+
+
+def _groups(channel: Channel, found: dict[int, Instance]) -> dict[Box, list[tuple[int, Box]]]:
+    """Return what is read together: the instances inside one block; others by themselves."""
+    groups: dict[Box, list[tuple[int, Box]]] = {}
     for label, one in found.items():
         first = np.unravel_index(one.first, channel.blocks.shape)
         block = _block_at(channel, [int(n) for n in first])
         inside = one.box.intersect(block) == one.box
-        in_block.setdefault(block if inside else one.box, []).append(label)
-    for box, labels in in_block.items():
+        groups.setdefault(block if inside else one.box, []).append((label, one.box))
+    for box, ones in groups.items():
         if len(channel.blocks) > 1 and np.prod(box.shape) > MOST_VOXELS:
             raise DataError(
-                f"instance {labels[0]}: expected a bounding box of at most {MOST_VOXELS} voxels to"
+                f"instance {ones[0][0]}: expected a bounding box of at most {MOST_VOXELS} voxels to"
                 f" measure it, found {box.shape}; leave out postprocessing.measure and"
                 " remove_where, or join less"
             )
-        values = channel.read(box)
-        for label in labels:
-            part = found[label].box.shift([-b for b in box.begin])
-            yield label, np.asarray(values[part.slices] == label)
+    return groups
+
+
+Measured = tuple[int, tuple[tuple[float, ...], dict[str, float]]]
+"""Label, centroid and properties of an instance."""
+
+
+def _measure(group: _Group) -> list[Measured]:
+    """Return what is measured of the instances of a group."""
+    values = group.how.layer.read(group.box)
+    found = []
+    for label, box in group.instances:
+        mask = np.asarray(values[box.relative_to(group.box).slices] == label)
+        body = Body(mask, group.how.spacing, group.how.perimeter)
+        centroid = tuple(
+            float(np.mean(places) + begin)
+            for places, begin in zip(np.nonzero(mask), box.begin, strict=True)
+        )
+        found.append((label, (centroid, measure(body, group.how.names))))
+    return found
 
 
 def _block_at(channel: Channel, place: Sequence[int]) -> Box:

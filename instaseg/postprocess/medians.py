@@ -72,7 +72,7 @@ def filter_box(
     ndim = len(box.shape)
     outer = box.grow(reach(filters, ndim)).intersect(whole(prediction.shape[1:]))
     filtered = filter_channels(prediction[(channels, *outer.slices)], filters)
-    return filtered[(slice(None), *box.shift([-b for b in outer.begin]).slices)]
+    return filtered[(slice(None), *box.relative_to(outer).slices)]
 
 
 def _sides(one: MedianFilter, ndim: int) -> Coordinate:

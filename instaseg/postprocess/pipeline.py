@@ -1,20 +1,35 @@
-"""Post-processing of instances: the order of all steps, for any blocks."""
+"""Post-processing of instances: the order of all steps, for any blocks.
+
+Each step leaves the instances of the one before as they are, and keeps those of its own by block::
+
+    instances ─► step 0 ─► step 1 ─► ... ─► measured, removed, numbered ─► result
+
+so that a run that was killed goes on after the last step that is complete, and inside a step that
+works block by block with the blocks that are missing. Of a step that is complete, those before are
+dropped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.grid import BlockGrid, StoredBlocks
+from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
+from instaseg.blockwise.work import Run, Store
 from instaseg.errors import DataError
+from instaseg.geometry import whole
 from instaseg.postprocess.absorb import absorb_pieces
 from instaseg.postprocess.channel import (
     Channel,
+    Editable,
+    Layer,
     NewArray,
     Target,
     check_labels,
@@ -23,10 +38,13 @@ from instaseg.postprocess.channel import (
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.filters import Report, Row, judge, number
 from instaseg.postprocess.properties import check_properties
-from instaseg.postprocess.refine import refine
+from instaseg.postprocess.refine import change_by
 from instaseg.postprocess.scene import Scene, Source
-from instaseg.postprocess.steps import fill_holes, keep_inside, keep_largest_components
+from instaseg.postprocess.steps import Change, KeepInside, fill_holes, keep_largest_components
 from instaseg.postprocess.voronoi import grow_in_mask, label_empty_parts
+
+LABELS = "labels"
+"""What a block's instances after a step are called in the store."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +55,42 @@ class Place:
     ----------
     blocks : BlockGrid
         The parts that are in memory at once.
+    store : Store
+        Keeps blocks of instances after each step; those of an earlier run are used.
+    run : callable
+        Runs tasks on blocks.
     new_array : callable
-        Gives arrays of zeros for what lies between steps.
+        Gives arrays of zeros for what a step edits.
     result : callable
-        Gives the array of the result by its type; it is complete when the context ends.
+        Gives the array of the result by its type; it is complete when the context ends. Blocks are
+        whole chunks of it.
     report : callable
         Takes the table of instances, before the result is complete.
     """
 
     blocks: BlockGrid
+    store: Store
+    run: Run
     new_array: NewArray
     result: Callable[[np.dtype[Any]], AbstractContextManager[Target]]
     report: Callable[[Report], None]
+
+
+@dataclass(frozen=True)
+class OfBlocks:
+    """A step that is made of every block and its surroundings: what `prepare` says."""
+
+    prepare: Callable[[Channel], Change]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A step that edits a copy of all instances, in this process."""
+
+    edit: Callable[[Editable], None]
+
+
+Step = OfBlocks | Edit
 
 
 def process(
@@ -70,23 +112,16 @@ def process(
     shape, dtype = tuple(instances.shape), np.dtype(instances.dtype)
     check_shape(shape, dtype, scene.ndim)
     _check_scene(shape, settings, scene)
+    steps, between = steps_of(settings, scene), _type_between(dtype, settings)
     leads = [(slice(n, n + 1),) for n in range(shape[0])] if len(shape) > scene.ndim else [()]
-    with ExitStack() as stack:
-        array: Any = instances  # is not written to where nothing changes
-        if _changes_voxels(settings):
-            work = stack.enter_context(place.new_array("work", shape, _work_type(dtype, settings)))
-            array = work
-        channels = [
-            Channel(array, lead, place.blocks, scene.spacing, place.new_array) for lead in leads
-        ]
-        if array is not instances:
-            for channel in channels:
-                _copy(instances, channel)
-                _change(channel, settings, scene)
-        rows, dtype = number([judge(channel, settings) for channel in channels], settings, dtype)
-        writer = stack.enter_context(place.result(dtype))
-        for channel, of_channel in zip(channels, rows, strict=True):
-            _write(channel, of_channel, writer, dtype)
+    channels = []
+    for count, lead in enumerate(leads):
+        channel = Channel(instances, lead, place.blocks, scene.spacing, place.run, place.new_array)
+        channels.append(_after(channel, steps, f"channel{count}", place=place, dtype=between))
+    rows, dtype = number([judge(channel, settings) for channel in channels], settings, dtype)
+    with place.result(dtype) as writer:
+        for count, (channel, of_channel) in enumerate(zip(channels, rows, strict=True)):
+            _write(channel, of_channel, leads[count], writer=writer, place=place, dtype=dtype)
         place.report(Report(tuple(rows), settings.measured, scene.ndim))
 
 
@@ -112,56 +147,141 @@ def _check_scene(shape: tuple[int, ...], settings: PostprocessingSettings, scene
         )
 
 
-def _changes_voxels(settings: PostprocessingSettings) -> bool:
-    """Return whether any step changes which voxels instances have."""
-    return bool(
-        settings.components == "largest"
-        or settings.fill_holes == "per_instance"
-        or settings.refine
-        or settings.repair_size
-        or settings.voronoi.head
-        or settings.roi_key
-    )
+def steps_of(settings: PostprocessingSettings, scene: Scene) -> list[Step]:
+    """Return the steps that change which voxels instances have."""
+    steps: list[Step] = []
+    if settings.components == "largest":
+        steps.append(Edit(keep_largest_components))
+    if settings.fill_holes == "per_instance":
+        steps.append(Edit(fill_holes))
+    for operation in settings.operations:
+        filling = operation.name == "fill_holes"
+        steps.append(Edit(fill_holes) if filling else OfBlocks(partial(change_by, operation)))
+    if settings.repair_size:
+        steps.append(Edit(partial(absorb_pieces, least=settings.repair_size)))
+    if settings.voronoi.head is not None and scene.mask is not None:
+        if settings.voronoi.without_instance == "new":
+            steps.append(Edit(partial(label_empty_parts, mask=scene.mask)))
+        most = settings.voronoi.most
+        steps.append(Edit(partial(grow_in_mask, mask=scene.mask, most=most)))
+    if settings.roi_key is not None and scene.roi is not None:
+        inside = KeepInside(scene.roi, (0,) * scene.ndim)
+        steps.append(OfBlocks(lambda _: inside))
+    return steps
 
 
-def _work_type(dtype: np.dtype[Any], settings: PostprocessingSettings) -> np.dtype[Any]:
+def _type_between(dtype: np.dtype[Any], settings: PostprocessingSettings) -> np.dtype[Any]:
     """Return the type of instances between steps."""
     if settings.voronoi.head and settings.voronoi.without_instance == "new":
         return np.dtype(np.int64)
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
-def _copy(instances: Source, channel: Channel) -> None:
-    for box in channel.blocks.boxes:
-        values = instances[(*channel.lead, *box.slices)].reshape(box.shape)
-        check_labels(values)
-        channel.write(box, values.astype(channel.array.dtype))
+def _after(
+    channel: Channel, steps: Sequence[Step], name: str, *, place: Place, dtype: np.dtype[Any]
+) -> Channel:
+    """Return a channel after some steps, each of which is in the store or made now."""
+    names = [f"{name}_step{count}" for count in range(len(steps))]
+    blocks = range(len(place.blocks))
+    complete = [n for n, step in enumerate(names) if all(place.store.has(step, b) for b in blocks)]
+    last = max(complete, default=-1)
+    for count, step in enumerate(steps):
+        if count > last:
+            _do(step, channel, names[count], place=place, dtype=dtype)
+            for before in names[:count]:
+                place.store.forget(before)
+        stored = StoredBlocks(place.store, names[count], LABELS, place.blocks, dtype)
+        channel = Channel(stored, (), place.blocks, channel.spacing, channel.run, channel.new_array)
+    return channel
 
 
-def _change(channel: Channel, settings: PostprocessingSettings, scene: Scene) -> None:
-    """Do the steps that change which voxels the instances of a channel have."""
-    if settings.components == "largest":
-        keep_largest_components(channel)
-    if settings.fill_holes == "per_instance":
-        fill_holes(channel)
-    refine(channel, settings.operations)
-    if settings.repair_size:
-        absorb_pieces(channel, settings.repair_size)
-    if settings.voronoi.head is not None and scene.mask is not None:
-        if settings.voronoi.without_instance == "new":
-            label_empty_parts(channel, scene.mask)
-        grow_in_mask(channel, scene.mask, most=settings.voronoi.most)
-    if settings.roi_key is not None and scene.roi is not None:
-        keep_inside(channel, scene.roi)
+def _do(step: Step, channel: Channel, name: str, *, place: Place, dtype: np.dtype[Any]) -> None:
+    """Put what a step makes of a channel into the store, block by block."""
+    if isinstance(step, OfBlocks):
+        job = _ChangeJob(channel.layer, place.store, step.prepare(channel), name, dtype)
+        run_missing(place.run, _change_block, every_block(job), name)
+        return
+    with place.new_array(name, place.blocks.shape, dtype) as array:
+        for box in place.blocks.boxes:
+            array[box.slices] = _checked(channel.read(box), dtype)
+        own = (place.blocks, channel.spacing, channel.run, channel.new_array)
+        step.edit(Editable(array, (), *own))
+        for block, box in enumerate(place.blocks.boxes):
+            place.store.write(name, block, {LABELS: array[box.slices]})
 
 
-def _write(channel: Channel, rows: Sequence[Row], writer: Target, dtype: np.dtype[Any]) -> None:
+@dataclass(frozen=True)
+class _ChangeJob:
+    """What a step needs that is made of every block."""
+
+    layer: Layer
+    store: Store
+    change: Change
+    step: str
+    dtype: np.dtype[Any]
+
+    @property
+    def blocks(self) -> BlockGrid:
+        """How the channel is cut."""
+        return self.layer.blocks
+
+
+def _change_block(task: BlockTask[_ChangeJob]) -> None:
+    """Store what a step makes of a block."""
+    job, box = task.job, task.job.blocks.boxes[task.number]
+    outer = box.grow(job.change.halo).intersect(whole(job.blocks.shape))
+    values = job.change(_checked(job.layer.read(outer), job.dtype), outer)
+    labels = np.ascontiguousarray(values[box.relative_to(outer).slices])
+    job.store.write(job.step, task.number, {LABELS: labels})
+
+
+def _checked(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    check_labels(values)
+    return values.astype(dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class _WriteJob:
+    """What writing a block of a channel with the labels of the result needs."""
+
+    layer: Layer
+    store: Store
+    numbers: str
+    writer: Target
+    lead: tuple[slice, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def blocks(self) -> BlockGrid:
+        """How the channel is cut."""
+        return self.layer.blocks
+
+
+def _write(
+    channel: Channel,
+    rows: Sequence[Row],
+    lead: tuple[slice, ...],
+    *,
+    writer: Target,
+    place: Place,
+    dtype: np.dtype[Any],
+) -> None:
     """Write a channel with the labels of the result."""
+    name = f"numbers{lead[0].start if lead else 0}"
     labels = np.array([row.label for row in rows], np.uint64)
     numbers = np.array([row.number for row in rows], np.uint64).astype(dtype)
-    for box in channel.blocks.boxes:
-        values = channel.read(box)
-        mapped: NDArray[Any] = np.zeros(box.shape, dtype)
-        foreground = values > 0
-        mapped[foreground] = numbers[np.searchsorted(labels, values[foreground].astype(np.uint64))]
-        writer[(*channel.lead, *box.slices)] = mapped[None] if channel.lead else mapped
+    place.store.write(name, 0, {"labels": labels, "numbers": numbers})
+    job = _WriteJob(channel.layer, place.store, name, writer, lead, dtype)
+    place.run(_write_block, every_block(job), "write")
+
+
+def _write_block(task: BlockTask[_WriteJob]) -> None:
+    """Write a block of a channel."""
+    job, box = task.job, task.job.blocks.boxes[task.number]
+    table = job.store.read(job.numbers, 0)
+    values = job.layer.read(box)
+    mapped: NDArray[Any] = np.zeros(box.shape, job.dtype)
+    foreground = values > 0
+    places = np.searchsorted(table["labels"], values[foreground].astype(np.uint64))
+    mapped[foreground] = table["numbers"][places]
+    job.writer[(*job.lead, *box.slices)] = mapped[None] if job.lead else mapped

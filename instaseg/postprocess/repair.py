@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.memory import MemoryStore, run_here
 from instaseg.postprocess.channel import Labels, WorkArray
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.filters import Report
@@ -67,7 +68,8 @@ def postprocess_and_report(
 
     space = instances.shape[-scene.ndim :]
     blocks = BlockGrid(space, tuple(max(n, 1) for n in space))
-    process(instances, settings, scene=scene, place=Place(blocks, _array, result, reports.append))
+    place = Place(blocks, MemoryStore(), run_here, _array, result, reports.append)
+    process(instances, settings, scene=scene, place=place)
     return results[0], reports[0]
 
 

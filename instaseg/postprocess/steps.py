@@ -1,12 +1,15 @@
 """Steps that change which voxels instances have: debris, holes, border, region of interest.
 
-Each takes a :class:`~instaseg.postprocess.channel.Channel` and changes it. Memory is that of a few
-blocks, the planes between blocks while components are joined, and some words per instance.
+Some edit a :class:`~instaseg.postprocess.channel.Editable`, others give a :class:`Change` that is
+made of every block by itself. Memory is that of a few blocks, the planes between blocks while
+components are joined, and some words per instance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import fill_voids
 import numpy as np
@@ -15,13 +18,70 @@ from numpy.typing import NDArray
 from instaseg.blockwise.components import Components, find_components
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.geometry import Box, Coordinate
-from instaseg.postprocess.channel import Channel, Instance, Labels
+from instaseg.postprocess.channel import Channel, Editable, Instance, Labels
 from instaseg.postprocess.scene import Source
 
 Mask = NDArray[np.bool_]
 
 
-def keep_largest_components(channel: Channel) -> None:
+class Change(Protocol):
+    """What becomes of labels, from what lies around them; goes to other processes."""
+
+    @property
+    def halo(self) -> Sequence[int]:
+        """How far it looks, in voxels per axis."""
+
+    def __call__(self, values: Labels, box: Box) -> Labels:
+        """Return what becomes of the labels in a box; right where all of the halo is there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Removal:
+    """Instances become background.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+        Which, ascending.
+    halo : tuple of int
+        None: 0 per axis.
+    """
+
+    labels: NDArray[np.integer]
+    halo: Coordinate
+
+    def __call__(self, values: Labels, box: Box) -> Labels:
+        """Return the labels without those that are removed."""
+        del box
+        return np.where(np.isin(values, self.labels), np.zeros((), values.dtype), values)
+
+
+def removal(labels: Collection[int], ndim: int) -> Removal:
+    """Return the change that removes instances."""
+    return Removal(np.array(sorted(labels), np.int64), (0,) * ndim)
+
+
+@dataclass(frozen=True, eq=False)
+class KeepInside:
+    """What lies outside a region of interest, that is where it is 0, becomes background.
+
+    Parameters
+    ----------
+    roi : Source
+        ``([z,] y, x)``.
+    halo : tuple of int
+        None: 0 per axis.
+    """
+
+    roi: Source
+    halo: Coordinate
+
+    def __call__(self, values: Labels, box: Box) -> Labels:
+        """Return the labels inside the region."""
+        return np.where(self.roi[box.slices] != 0, values, np.zeros((), values.dtype))
+
+
+def keep_largest_components(channel: Editable) -> None:
     """Keep the largest connected part of every instance.
 
     Parts are connected by faces, edges and corners; of equally large ones the first in raster order
@@ -47,7 +107,7 @@ def _kept(components: Components) -> Mask:
     return keep
 
 
-def fill_holes(channel: Channel, only: Collection[int] | None = None) -> None:
+def fill_holes(channel: Editable, only: Collection[int] | None = None) -> None:
     """Fill the holes of every instance.
 
     A hole is background that cannot reach the border of the volume through faces without crossing
@@ -78,7 +138,7 @@ def _has_room(box: Coordinate, volume: Coordinate) -> bool:
     return len(sides) > 1 and min(sides) >= 3
 
 
-def _fill_holes_of(channel: Channel, label: int, instance: Instance) -> None:
+def _fill_holes_of(channel: Editable, label: int, instance: Instance) -> None:
     box = instance.box
     inside = BlockGrid(box.shape, channel.blocks.block_shape)
 
@@ -134,24 +194,16 @@ def _border_planes(values: Labels, box: Box, shape: Coordinate) -> list[Labels]:
     return lower + upper
 
 
-def clear_border(channel: Channel) -> None:
-    """Remove instances that touch the border of the volume; axes of one voxel have none."""
+def clear_border(channel: Channel) -> Removal:
+    """Return the removal of instances at the border of the volume; axes of one voxel have none."""
     touching: set[int] = set()
     for box in channel.blocks.boxes:
         for plane in _border_planes(channel.read(box), box, channel.blocks.shape):
             touching.update(np.unique(plane).tolist())
-    channel.remove(touching - {0})
+    return removal(touching - {0}, channel.ndim)
 
 
-def remove_by_size(channel: Channel, removed: Callable[[int], bool]) -> None:
-    """Remove instances for whose number of voxels `removed` returns true."""
-    channel.remove([label for label, one in channel.instances().items() if removed(one.size)])
-
-
-def keep_inside(channel: Channel, roi: Source) -> None:
-    """Make background of what lies outside a region of interest, that is where it is 0."""
-
-    def inside(box: Box, values: Labels) -> Labels:
-        return np.where(roi[box.slices] != 0, values, np.zeros((), values.dtype))
-
-    channel.change(inside)
+def remove_by_size(channel: Channel, removed: Callable[[int], bool]) -> Removal:
+    """Return the removal of instances for whose number of voxels `removed` returns true."""
+    found = channel.instances().items()
+    return removal([label for label, one in found if removed(one.size)], channel.ndim)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import find_components
 from instaseg.geometry import Box, whole
-from instaseg.postprocess.channel import Channel, WorkArray
+from instaseg.postprocess.channel import Editable, WorkArray
 from instaseg.postprocess.scene import Source
 
 PER_SIDE = 1000
@@ -34,7 +34,7 @@ FAR = np.iinfo(np.int64).max
 """Distance where no instance reaches."""
 
 
-def grow_in_mask(channel: Channel, mask: Source, *, most: float | None = None) -> None:
+def grow_in_mask(channel: Editable, mask: Source, *, most: float | None = None) -> None:
     """Give the voxels of a mask to the instance that is nearest inside the mask.
 
     Instances keep the voxels they have, also those outside the mask.
@@ -63,11 +63,11 @@ def grow_in_mask(channel: Channel, mask: Source, *, most: float | None = None) -
 
 
 def _spread_in(
-    channel: Channel, distances: WorkArray, mask: Source, *, box: Box, limit: int
+    channel: Editable, distances: WorkArray, mask: Source, *, box: Box, limit: int
 ) -> bool:
     """Let instances grow in a block from it and the voxels around it; return if any did."""
     outer = box.grow((1,) * channel.ndim).intersect(whole(channel.blocks.shape))
-    core = box.shift([-b for b in outer.begin]).slices
+    core = box.relative_to(outer).slices
     free = np.zeros(outer.shape, bool)
     free[core] = mask[box.slices] != 0
     # One voxel more on all sides, where nothing grows: no step leaves the arrays.
@@ -145,7 +145,7 @@ def _sources(volumes: Any, steps: Any) -> Any:
     return heap
 
 
-def label_empty_parts(channel: Channel, mask: Source) -> None:
+def label_empty_parts(channel: Editable, mask: Source) -> None:
     """Make an instance of each connected part of a mask in which no instance is.
 
     Parts are connected by faces, edges and corners, through instances too. Their labels follow the

@@ -114,10 +114,10 @@ def flood_block(task: BlockTask[FloodJob]) -> bool:
     known = job.store.has(job.step, number)
     if known and (job.store.read(job.step, number, ["seen"])["seen"] == seen).all():
         return False
-    flooded = _flooded(job, job.source.scene(number), around, _relative(box, wide))
-    faces: dict[str, NDArray[Any]] = dict(_faces(flooded, _relative(box, wide)))
+    flooded = _flooded(job, job.source.scene(number), around, box.relative_to(wide).slices)
+    faces: dict[str, NDArray[Any]] = dict(_faces(flooded, box.relative_to(wide).slices))
     before = job.store.read(job.step, number, list(faces)) if known else {}
-    labels = flooded.labels[_relative(box, wide)]
+    labels = flooded.labels[box.relative_to(wide).slices]
     job.store.write(job.step, number, {"labels": labels, "seen": seen, **faces})
     if not known:
         return any(face[_LABEL].any() for face in faces.values())
@@ -154,9 +154,9 @@ def _around(job: FloodJob, number: int, wide: Box) -> NDArray[np.float64]:
         axis = apart[0]
         side = "lower" if shared.begin[axis] >= box.end[axis] else "upper"
         face = job.store.read(job.step, other, [f"{side}_{axis}"])[f"{side}_{axis}"]
-        inside = list(_relative(shared, job.blocks.boxes[other]))
+        inside = list(shared.relative_to(job.blocks.boxes[other]).slices)
         inside[axis] = slice(0, 1)
-        around[(slice(None), *_relative(shared, wide))] = face[(slice(None), *inside)]
+        around[(slice(None), *shared.relative_to(wide).slices)] = face[(slice(None), *inside)]
     return around
 
 
@@ -186,10 +186,6 @@ def _flooded(
         steps=flat[_STEPS, places].astype(np.int32),
     )
     return flood_from(surface, empty, sources, neighbours=job.neighbours, lengths=job.lengths)
-
-
-def _relative(part: Box, to: Box) -> tuple[slice, ...]:
-    return part.shift([-b for b in to.begin]).slices
 
 
 def labels_of(job: FloodJob, number: int) -> NDArray[np.int32]:

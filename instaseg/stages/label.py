@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from instaseg.blockwise.scheduler import Pool
 from instaseg.io.samples import Sample
@@ -11,6 +12,7 @@ from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, require_decoded
 from instaseg.stages.labelling import (
     LabelTask,
+    blocks_of_prediction,
     for_type,
     label_in_blocks,
     label_sample,
@@ -42,7 +44,7 @@ def run(context: Context) -> None:
         run_by_size(
             pool,
             missing,
-            context.config.general.block_shape,
+            partial(blocks_of_prediction, wanted=context.config.general.block_shape),
             whole=label_sample,
             in_blocks=label_in_blocks,
             description="label",

@@ -46,7 +46,7 @@ class OnPrediction(Protocol):
         """What predicted them."""
 
 
-PredictionTask = TypeVar("PredictionTask", bound=OnPrediction)
+TaskT = TypeVar("TaskT")
 
 
 @dataclass(frozen=True)
@@ -122,23 +122,23 @@ def refinement(
 
 def run_by_size(
     pool: Pool,
-    tasks: Sequence[PredictionTask],
-    wanted: Coordinate | None,
+    tasks: Sequence[TaskT],
+    block_shape: Callable[[TaskT], Coordinate | None],
     *,
-    whole: Callable[[PredictionTask], None],
-    in_blocks: Callable[[PredictionTask, Coordinate, Pool], None],
+    whole: Callable[[TaskT], None],
+    in_blocks: Callable[[TaskT, Coordinate, Pool], None],
     description: str,
 ) -> None:
-    """Do tasks on predictions: those that fit in memory as tasks, the others one by one in blocks.
+    """Do tasks on samples: those that fit in memory as tasks, the others one by one in blocks.
 
     Parameters
     ----------
     pool : Pool
         Where they run.
     tasks : sequence
-        Their predictions exist.
-    wanted : tuple of int, optional
-        Blocks as configured; left out, the method decides by the size of a prediction.
+        One for each sample.
+    block_shape : callable
+        The blocks a task is done in; None where it fits in memory.
     whole : callable
         Does a task at once, in any process.
     in_blocks : callable
@@ -151,7 +151,7 @@ def run_by_size(
     StageError
         If samples failed; the others are finished.
     """
-    blocks = [_block_shape_of(task, wanted) for task in tasks]
+    blocks = [block_shape(task) for task in tasks]
     failures = []
     try:
         at_once = [task for task, block in zip(tasks, blocks, strict=True) if block is None]
@@ -170,7 +170,16 @@ def run_by_size(
         raise StageError("\n".join(failures))
 
 
-def _block_shape_of(task: OnPrediction, wanted: Coordinate | None) -> Coordinate | None:
+def blocks_of_prediction(task: OnPrediction, *, wanted: Coordinate | None) -> Coordinate | None:
+    """Return the blocks in which a stored prediction is labelled; None where it is whole.
+
+    Parameters
+    ----------
+    task : OnPrediction
+        Its prediction exists.
+    wanted : tuple of int, optional
+        What the configuration says; left out, the method decides by the size of the prediction.
+    """
     method = method_at(task.method, task.prediction)
     shape = open_array(task.prediction, method.labelled_heads[0].key).shape[1:]
     return blocks_of(method, shape, wanted)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from instaseg.blockwise.scheduler import run_tasks
+from instaseg.blockwise.scheduler import Pool
+from instaseg.blockwise.store import open_store
+from instaseg.blockwise.work import BlockWork
 from instaseg.errors import StageError
 from instaseg.geometry import Coordinate
 from instaseg.io.arrays import open_array, write_array
@@ -17,9 +18,11 @@ from instaseg.methods.build import MethodSpec
 from instaseg.postprocess.blocks import Output, postprocess_blocks
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.repair import postprocess_and_report
+from instaseg.postprocess.scene import Scene
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
+from instaseg.stages.labelling import run_by_size, run_in
 from instaseg.stages.predicting import require_predictions
 from instaseg.stages.results.instances import BLOCK_SHAPES, LABELLED, MOST_AT_ONCE, REPAIRED
 from instaseg.stages.results.table import RESULTS
@@ -32,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RepairTask:
-    """What :func:`repair_sample` needs.
+    """What repairing a sample needs.
 
     Parameters
     ----------
@@ -93,29 +96,61 @@ def run(context: Context) -> str | None:
     if selection.parameters.postprocessing.voronoi.head is not None:
         names = [task.sample.name for task in missing]
         require_predictions(context, dataset, selection.checkpoint, names)
-    run_tasks(repair_sample, missing, workers=context.workers, description="postprocess")
+    with Pool(context.workers) as pool:
+        run_by_size(
+            pool,
+            missing,
+            _block_shape,
+            whole=repair_whole,
+            in_blocks=repair_in_blocks,
+            description="postprocess",
+        )
     return None
 
 
-def repair_sample(task: RepairTask) -> None:
+def repair_sample(task: RepairTask, pool: Pool) -> None:
     """Repair instances and write the result beside them: at once, or block by block if large."""
-    instances = open_array(task.path, LABELLED)
-    output = Output(task.path, REPAIRED, {"fingerprint": task.fingerprint}, task.table)
-    scene = open_scene(
-        task.sample, task.settings, prediction=task.prediction, method=task.method.build()
-    )
-    block_shape = _block_shape(instances.shape, task)
+    block_shape = _block_shape(task)
     if block_shape is None:
-        repaired, report = postprocess_and_report(read_whole(instances), task.settings, scene)
-        output.write_table(report)
-        write_array(output.path, output.key, repaired, attributes=output.attributes)
+        repair_whole(task)
     else:
-        postprocess_blocks(instances, task.settings, scene, block_shape=block_shape, output=output)
+        repair_in_blocks(task, block_shape, pool)
 
 
-def _block_shape(shape: Sequence[int], task: RepairTask) -> Coordinate | None:
-    """Return the shape of blocks for instances of `shape`, None if they are repaired at once."""
-    ndim = task.sample.ndim
+def repair_whole(task: RepairTask) -> None:
+    """Repair the instances of a sample that fit in memory."""
+    instances, output = open_array(task.path, LABELLED), _output(task)
+    repaired, report = postprocess_and_report(read_whole(instances), task.settings, _scene(task))
+    output.write_table(report)
+    write_array(output.path, output.key, repaired, attributes=output.attributes)
+
+
+def repair_in_blocks(task: RepairTask, block_shape: Coordinate, pool: Pool) -> None:
+    """Repair a sample block by block; finished blocks are kept until all of it is written."""
+    made_from = fingerprint("repair in blocks", task.fingerprint, block_shape)
+    store = open_store(task.path.with_suffix(".repair"), made_from)
+    postprocess_blocks(
+        open_array(task.path, LABELLED),
+        task.settings,
+        _scene(task),
+        work=BlockWork(block_shape, store, run_in(pool, f"postprocess {task.sample.name}")),
+        output=_output(task),
+    )
+    store.remove()
+
+
+def _output(task: RepairTask) -> Output:
+    return Output(task.path, REPAIRED, {"fingerprint": task.fingerprint}, task.table)
+
+
+def _scene(task: RepairTask) -> Scene:
+    method = task.method.build()
+    return open_scene(task.sample, task.settings, prediction=task.prediction, method=method)
+
+
+def _block_shape(task: RepairTask) -> Coordinate | None:
+    """Return the shape of blocks for the instances of a sample, None if they are repaired whole."""
+    shape, ndim = open_array(task.path, LABELLED).shape, task.sample.ndim
     if task.block_shape is not None:
         larger = any(n > b for n, b in zip(shape[-ndim:], task.block_shape, strict=True))
         return task.block_shape if larger else None

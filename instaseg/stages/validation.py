@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, decoding_in_label
 from instaseg.stages.labelling import (
     LabelTask,
+    blocks_of_prediction,
     for_type,
     label_in_blocks,
     refinement,
@@ -172,7 +174,7 @@ def _work_out(context: Context, dataset: Dataset, jobs: Sequence[Job]) -> None:
         run_by_size(
             pool,
             tasks,
-            context.config.general.block_shape,
+            partial(blocks_of_prediction, wanted=context.config.general.block_shape),
             whole=validate_sample,
             in_blocks=validate_in_blocks,
             description="validate",
@@ -193,7 +195,7 @@ def validate_in_blocks(task: ValidationTask, block_shape: Coordinate, pool: Pool
         with scratch_zarr(task.outputs[numbers[0]].with_suffix(".zarr")) as scratch:
             label_in_blocks(_label_task(task, numbers[0], scratch), block_shape, pool)
             for number in numbers:
-                _repair_and_score(task, number, scratch, block_shape)
+                _repair_and_score(task, number, scratch, block_shape, pool)
 
 
 def _label_task(task: ValidationTask, number: int, output: Path) -> LabelTask:
@@ -213,7 +215,7 @@ def _label_task(task: ValidationTask, number: int, output: Path) -> LabelTask:
 
 
 def _repair_and_score(
-    task: ValidationTask, number: int, path: Path, block_shape: Coordinate
+    task: ValidationTask, number: int, path: Path, block_shape: Coordinate, pool: Pool
 ) -> None:
     """Repair a stored result, where there is something to repair, and score it."""
     kind = RESULTS[task.method.build().result]
@@ -228,7 +230,7 @@ def _repair_and_score(
             block_shape=block_shape,
         )
         try:
-            repair_sample(repair)
+            repair_sample(repair, pool)
         finally:
             repair.table.unlink(missing_ok=True)
     truth = kind.open_truth(task.sample, task.method)

@@ -9,13 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from instaseg.blockwise.memory import run_here
+from instaseg.blockwise.scheduler import Pool, Workers
+from instaseg.blockwise.store import open_store
+from instaseg.blockwise.work import BlockWork
 from instaseg.errors import DataError
-from instaseg.io.arrays import array_attributes, list_arrays, open_array
+from instaseg.io.arrays import array_attributes, list_arrays, open_array, write_array
 from instaseg.io.samples import read_whole
-from instaseg.postprocess.blocks import Output, postprocess_blocks
+from instaseg.postprocess.blocks import Output, chunks_of_blocks, postprocess_blocks
 from instaseg.postprocess.config import PostprocessingSettings, VoronoiSettings
 from instaseg.postprocess.repair import postprocess
 from instaseg.postprocess.scene import Scene, without_units
+
+
+def work_in(folder, block_shape, run=run_here):
+    return BlockWork(block_shape, open_store(folder / "a.repair", "this"), run)
 
 
 def repaired(instances, options, *, ndim, block_shape, scene=None):
@@ -25,7 +33,7 @@ def repaired(instances, options, *, ndim, block_shape, scene=None):
             instances,
             options,
             scene or without_units(ndim),
-            block_shape=block_shape,
+            work=work_in(Path(folder), block_shape),
             output=target,
         )
         assert list_arrays(target.path) == ["instances"]
@@ -74,8 +82,9 @@ def test_instances_of_all_channels_get_numbers_of_their_own():
 )
 def test_bad_instances_are_named_and_nothing_is_written(tmp_path, instances, message):
     target = Output(tmp_path / "a.zarr", "instances", {})
+    work = work_in(tmp_path, (1, 2))
     with pytest.raises(DataError, match=message):
-        postprocess_blocks(instances, FILLING, without_units(2), block_shape=(1, 2), output=target)
+        postprocess_blocks(instances, FILLING, without_units(2), work=work, output=target)
     assert not target.path.exists() or list_arrays(target.path) == []
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -195,3 +204,90 @@ def test_one_slice_in_blocks_is_an_image_in_blocks():
     assert (wanted[3:8, 3:8] > 0).all()
     found = repaired(ring[np.newaxis], steps, ndim=3, block_shape=(1, 4, 5))
     assert found[0].tolist() == wanted.tolist()
+
+
+ALL_STEPS = PostprocessingSettings(
+    components="largest",
+    fill_holes="per_instance",
+    refine=("erode 1", "dilate 2", "remove_small 2"),
+    repair_size=20,
+    roi_key="roi",
+    measure=("diameter",),
+    relabel="sequential",
+)
+
+
+def crowded(seed, shape=(40, 44)):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(shape, np.int32)
+    for label in range(1, 20):
+        y, x = rng.integers(0, 36, 2)
+        labels[y : y + rng.integers(3, 9), x : x + rng.integers(3, 9)] = label
+    return labels, Scene((1.0, 1.0), roi=(rng.random(shape) < 0.95).astype(np.uint8))
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [0, 3, 30, 75, 120])
+def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path, after):
+    labels, scene = crowded(1)
+    wanted = postprocess(labels, ALL_STEPS, scene)
+    target = Output(tmp_path / "a.zarr", "instances", {}, tmp_path / "a.csv")
+    done = []
+
+    def dying(function, tasks, step):
+        found = []
+        for task in tasks:
+            if len(done) == after:
+                raise KilledError
+            found.append(function(task))
+            done.append(step)
+        return found
+
+    def run_blocks(run):
+        work = work_in(tmp_path, (13, 15), run)
+        postprocess_blocks(labels, ALL_STEPS, scene, work=work, output=target)
+
+    with pytest.raises(KilledError):
+        run_blocks(dying)
+    before = len(done)
+    after = -1  # nobody dies any more
+    run_blocks(dying)
+    np.testing.assert_array_equal(read_whole(open_array(target.path, "instances")), wanted)
+    again = [step for step in done[before:] if step.startswith("channel")]
+    first = [step for step in done[:before] if step.startswith("channel")]
+    # steps of blocks: 4 of 12 blocks each; none is done twice
+    assert len(first) + len(again) == 4 * 12
+
+
+def test_two_workers_give_the_same(tmp_path):
+    labels, scene = crowded(2)
+    write_array(tmp_path / "b.zarr", "labels", labels)
+    write_array(tmp_path / "b.zarr", "roi", scene.roi)
+    stored = open_array(tmp_path / "b.zarr", "labels")
+    scene_on_disk = Scene(scene.spacing, roi=open_array(tmp_path / "b.zarr", "roi"))
+    target = Output(tmp_path / "a.zarr", "instances", {}, tmp_path / "a.csv")
+    with Pool(Workers(2)) as pool:
+
+        def run(function, tasks, step):
+            return pool.run(function, tasks, description=step)
+
+        work = work_in(tmp_path, (20, 22), run)
+        postprocess_blocks(stored, ALL_STEPS, scene_on_disk, work=work, output=target)
+    found = read_whole(open_array(target.path, "instances"))
+    np.testing.assert_array_equal(found, postprocess(labels, ALL_STEPS, scene))
+
+
+@pytest.mark.parametrize(
+    ("block", "shape", "chunks"),
+    [
+        ((256, 256, 256), (1000, 1000, 1000), (128, 128, 128)),
+        ((4096, 4096), (5000, 5000), (1024, 2048)),
+        ((7, 9), (5, 100), (5, 9)),
+        ((4, 4), (0, 9), (1, 4)),
+    ],
+)
+def test_blocks_are_whole_chunks(block, shape, chunks):
+    assert chunks_of_blocks(block, shape) == chunks

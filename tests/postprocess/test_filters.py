@@ -4,6 +4,8 @@ import io
 import numpy as np
 import pytest
 
+from instaseg.blockwise.memory import MemoryStore, run_here
+from instaseg.blockwise.work import BlockWork
 from instaseg.errors import DataError
 from instaseg.postprocess import filters
 from instaseg.postprocess.blocks import Output, postprocess_blocks
@@ -115,12 +117,13 @@ def test_the_table_is_the_same_in_blocks(tmp_path, block_shape):
     report = postprocess_and_report(LABELS, settings, Scene((1.0, 0.5)))[1]
     table = tmp_path / "a.csv"
     output = Output(tmp_path / "a.zarr", "instances", {}, table)
-    postprocess_blocks(LABELS, settings, Scene((1.0, 0.5)), block_shape=block_shape, output=output)
+    scene, work = Scene((1.0, 0.5)), BlockWork(block_shape, MemoryStore(), run_here)
+    postprocess_blocks(LABELS, settings, scene, work=work, output=output)
     assert table.read_text() == report.to_csv()
     assert "removed,eccentricity > 0.95" in table.read_text()
     # a table of an earlier run does not stay where nothing is measured
     settings = PostprocessingSettings()
-    postprocess_blocks(LABELS, settings, Scene((1.0, 0.5)), block_shape=block_shape, output=output)
+    postprocess_blocks(LABELS, settings, scene, work=work, output=output)
     assert not table.exists()
 
 
@@ -130,6 +133,7 @@ def test_an_instance_that_does_not_fit_in_memory_is_named(tmp_path, monkeypatch)
         PostprocessingSettings(measure=["area"]),
         Output(tmp_path / "a.zarr", "i", {}),
     )
+    work = BlockWork((3, 3), MemoryStore(), run_here)
     with pytest.raises(DataError, match=r"instance 1: expected a bounding box of at most 9 voxels"):
-        postprocess_blocks(LABELS, settings, Scene((1.0, 1.0)), block_shape=(3, 3), output=output)
+        postprocess_blocks(LABELS, settings, Scene((1.0, 1.0)), work=work, output=output)
     assert not list(tmp_path.rglob("*.partial"))

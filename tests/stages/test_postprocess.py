@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from instaseg.blockwise.scheduler import Pool, Workers
 from instaseg.data.config import DataSettings
 from instaseg.io.arrays import list_arrays, open_array, write_array
 from instaseg.io.samples import Sample, Source, read_whole
@@ -39,7 +40,8 @@ def task(tmp_path):
 
 
 def result(task):
-    repair_sample(task)
+    with Pool(Workers()) as pool:
+        repair_sample(task, pool)
     return read_whole(open_array(task.path, REPAIRED))
 
 
@@ -49,7 +51,7 @@ def test_blocks_are_taken_where_they_are_asked_for_or_needed(task, monkeypatch):
     in_blocks = postprocess.postprocess_blocks
 
     def counted(*arguments, **named):
-        calls.append(named["block_shape"])
+        calls.append(named["work"].block_shape)
         in_blocks(*arguments, **named)
 
     monkeypatch.setattr(postprocess, "postprocess_blocks", counted)

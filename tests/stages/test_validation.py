@@ -111,7 +111,7 @@ def run_in_blocks(task):
         run_by_size(
             pool,
             [task],
-            (9, 13),
+            lambda _: (9, 13),
             whole=validate_sample,
             in_blocks=validation.validate_in_blocks,
             description="validate",

@@ -34,7 +34,6 @@ from instaseg.methods.channels.block_steps import (
     ChannelsJob,
     ChannelsTask,
     numbered_components,
-    relative,
 )
 from instaseg.methods.channels.flow_paths import Particles
 from instaseg.methods.channels.instances import Instances
@@ -231,7 +230,7 @@ def find_peaks(task: ChannelsTask) -> None:
     job, number = task.job, task.number
     gathered, wide = _gathered(job, number, flow_paths.PEAK_HALO)
     found = flow_paths.peaks(gathered, job.labelling.sink_hits)
-    job.store.write(PEAKS, number, pack(found[relative(job.blocks.boxes[number], wide)]))
+    job.store.write(PEAKS, number, pack(found[job.blocks.boxes[number].relative_to(wide).slices]))
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ class HitScenes:
     def scene(self, number: int) -> Scene:
         """Return what is flooded in a block."""
         gathered, wide = _gathered(self.job, number, 1)
-        gathered = gathered[relative(self.job.blocks.boxes[number], wide)]
+        gathered = gathered[self.job.blocks.boxes[number].relative_to(wide).slices]
         seeds = numbered_components(self.job, PEAKS, number, "all")
         return Scene(-gathered.astype(np.float32), seeds.astype(np.int32), gathered > 0)
 

@@ -97,7 +97,7 @@ class ChannelsJob:
         core = self.blocks.boxes[number]
         wide = core.grow(self.halo).intersect(whole(self.blocks.shape))
         image = Image(self.source.read(wide), self.settings, self.spacing)
-        return image, relative(core, wide)
+        return image, core.relative_to(wide).slices
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,6 @@ class ChannelsTask(BlockTask[ChannelsJob]):
     """One block of a step; `step` says which of several alike steps."""
 
     step: str = ""
-
-
-def relative(part: Box, to: Box) -> tuple[slice, ...]:
-    """Return where a box lies in another one, as an index."""
-    return part.shift([-b for b in to.begin]).slices
 
 
 def count_block(task: ChannelsTask) -> None:
@@ -172,7 +167,7 @@ def numbered_components(
     read = job.blocks.read_box(number)
     labels = local_labels(read_mask(job.store, step, job.blocks, read), neighbours)
     numbers = job.store.read(numbers_of(step), number)["numbers"]
-    core = relative(job.blocks.boxes[number], read)
+    core = job.blocks.boxes[number].relative_to(read).slices
     return np.asarray(numbers[labels[core]], dtype=np.int64)
 
 

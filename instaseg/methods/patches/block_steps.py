@@ -214,12 +214,8 @@ def _inside(outer: Box, box: Box) -> NDArray[np.bool_]:
     mask = np.zeros(outer.shape, dtype=bool)
     shared = box.intersect(outer)
     if all(shared.shape):
-        mask[_relative(shared, outer)] = True
+        mask[shared.relative_to(outer).slices] = True
     return mask
-
-
-def _relative(part: Box, to: Box) -> tuple[slice, ...]:
-    return part.shift([-b for b in to.begin]).slices
 
 
 def read_selected(job: PatchJob, box: Box) -> dict[str, NDArray[Any]]:
@@ -260,7 +256,7 @@ def sum_edges(task: BlockTask[PatchJob]) -> None:
 
 
 def _near(positions: NDArray[np.int64], outer: Box, box: Box) -> NDArray[np.bool_]:
-    return within(positions, box.shift([-b for b in outer.begin]))
+    return within(positions, box.relative_to(outer))
 
 
 def read_members(job: PatchJob, box: Box) -> Claims:
@@ -355,7 +351,7 @@ def paint_block(task: BlockTask[PatchJob]) -> None:
             window=job.window,
             out=labels,
         )
-        part = labels[_relative(core, outer)]
+        part = labels[core.relative_to(outer).slices]
         painted.append(np.concatenate([[0], numbers])[part].astype(np.int32))
     labels = np.stack(painted) if painted else np.zeros((0, *core.shape), np.int32)
     kept = [i for i, channel in enumerate(labels) if channel.any()]
@@ -373,7 +369,7 @@ def find_overlaps(task: BlockTask[PatchJob]) -> None:
     outer, core = job.around(number, 2), job.blocks.boxes[number]
     claims = read_claims(job, number)
     voxels, owners = bits.list_voxels(claims.patches, claims.positions, window=job.window)
-    inside = within(voxels, core.shift([-b for b in outer.begin]))
+    inside = within(voxels, core.relative_to(outer))
     flat = np.ravel_multi_index(tuple(voxels[inside].T), outer.shape)
     each = np.unique(np.column_stack([flat, claims.instances[owners[inside]]]), axis=0)
     pairs = [np.zeros((0, 2), np.int64)]

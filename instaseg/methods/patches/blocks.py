@@ -113,8 +113,8 @@ def _write_skeleton(job: PatchJob) -> None:
         shared = block.intersect(box)
         lines = np.zeros(block.shape, dtype=bool)
         if all(shared.shape):
-            inside = shared.shift([-b for b in block.begin]).slices
-            lines[inside] = thin[shared.shift([-b for b in box.begin]).slices]
+            inside = shared.relative_to(block).slices
+            lines[inside] = thin[shared.relative_to(box).slices]
         job.store.write(block_steps.SKELETON, number, pack(lines & mask))
 
 
@@ -264,7 +264,7 @@ class Painted:
         job, image = self.job, self.job.blocks.image
         for number, block in enumerate(job.blocks.boxes):
             painted = job.store.read(block_steps.PAINTED, number)
-            part = block.intersect(image).shift([-b for b in image.begin])
+            part = block.intersect(image).relative_to(image)
             place = part.slices[3 - job.ndim :]
             for channel, labels in zip(painted["channels"], painted["labels"], strict=True):
                 values = self.numbers[labels[0] if job.ndim == 2 else labels]

@@ -11,8 +11,8 @@ Everything else works on what was found, which is little; see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -90,34 +90,6 @@ class PointTask(BlockTask[PointJob]):
         return f"{self.site}, {self.job.blocks.describe(self.number)}"
 
 
-@dataclass
-class MemoryStore:
-    """Results of blocks in memory, for a volume that is one block."""
-
-    kept: dict[tuple[str, str | int], dict[str, NDArray[Any]]] = field(default_factory=dict)
-
-    def has(self, step: str, block: str | int) -> bool:
-        """Return whether a block's result is there."""
-        return (step, block) in self.kept
-
-    def write(self, step: str, block: str | int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Keep a block's arrays."""
-        self.kept[step, block] = dict(arrays)
-
-    def read(
-        self, step: str, block: str | int, names: Sequence[str] | None = None
-    ) -> dict[str, NDArray[Any]]:
-        """Return a block's arrays by name."""
-        arrays = self.kept[step, block]
-        return arrays if names is None else {name: arrays[name] for name in names}
-
-
-def run_here(function: Callable[[Any], Any], tasks: Sequence[Any], step: str) -> list[Any]:
-    """Run tasks one after the other in this process."""
-    del step
-    return [function(task) for task in tasks]
-
-
 def find_points(job: PointJob, run: Run) -> Points:
     """Return the points of a volume, with their connections; the same for any blocks."""
     found = {site: _found(job, run, site) for site in job.how.sites}
@@ -176,7 +148,7 @@ def find_block_candidates(task: PointTask) -> None:
     job = task.job
     block = job.blocks.boxes[task.number]
     around = block.grow([HALO] * len(block.begin)).intersect(whole(job.blocks.shape))
-    inner = block.shift([-b for b in around.begin])
+    inner = block.relative_to(around)
     values = job.source.probability(task.site, around)
     found = find_candidates(values, task.threshold, inner=inner.slices)
     vectors = np.zeros((0, len(block.begin)), np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.grid import BlockGrid, automatic_block_shape
+from instaseg.blockwise.memory import MemoryStore, run_here
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
@@ -21,13 +22,11 @@ from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.synapses import targets
 from instaseg.methods.synapses.blocks import (
     VECTORS,
-    MemoryStore,
     PointJob,
     PointSource,
     PointTable,
     find_clefts,
     find_points,
-    run_here,
 )
 from instaseg.methods.synapses.config import SITES, PointSettings, SynapsesSettings
 from instaseg.methods.synapses.decode import decoding

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from instaseg.blockwise.memory import run_here
 from instaseg.blockwise.store import open_store
 from instaseg.blockwise.work import BlockWork
 from instaseg.io.arrays import write_array
-from instaseg.methods.synapses.blocks import find_block_candidates, run_here
+from instaseg.methods.synapses.blocks import find_block_candidates
 from instaseg.methods.synapses.config import PointSettings
 
 SHAPE = (10, 40, 44)
