@@ -19,12 +19,15 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
+from instaseg.blockwise.memory import run_here
+from instaseg.blockwise.work import Run
 from instaseg.metrics.overlaps import (
     Hits,
     Index,
@@ -48,7 +51,7 @@ _CANVAS_VOXELS = 1 << 18
 _VOXELS_TOGETHER = 1 << 22
 
 
-def centre_lines(instances: Instances) -> Voxels:
+def centre_lines(instances: Instances, *, run: Run = run_here) -> Voxels:
     """Thin every instance, on its own, to a line one voxel wide.
 
     2-D instances are thinned by Zhang and Suen's method, volumes by that of Lee, Kashyap and Chu
@@ -59,26 +62,43 @@ def centre_lines(instances: Instances) -> Voxels:
     ----------
     instances : Instances
         Units: voxels.
+    run : callable
+        Runs tasks on some of the instances.
 
     Returns
     -------
     Voxels
         Voxels of the lines, ordered by instance, then position.
     """
-    thin = _thin_planes if len(instances.shape) == 2 else _thin_volumes
     none = np.zeros(0, np.int64)
-    positions, numbers = [none], [none]
-    for members in _together(instances):
-        voxels = collect(instances, members)
-        coordinates = np.stack(np.unravel_index(voxels.position, instances.shape), axis=1)
-        line = thin(instances, members, voxels, coordinates)
-        line |= _middles(members, voxels, coordinates, line)
-        positions.append(voxels.position[line])
-        numbers.append(voxels.instance[line])
-    position, instance = np.concatenate(positions), np.concatenate(numbers)
+    tasks = [_Members(instances, members) for members in _together(instances)]
+    found = [(none, none), *run(_lines_of, tasks, "thin")]
+    position, instance = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((position, instance))
     sizes = np.bincount(instance, minlength=len(instances))
     return Voxels(position[order], instance[order], sizes)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Instances that are thinned together."""
+
+    instances: Instances
+    numbers: Index
+
+    def __str__(self) -> str:
+        return f"{len(self.numbers)} instances from number {self.numbers[0]} on"
+
+
+def _lines_of(members: _Members) -> tuple[Index, Index]:
+    """Return position and instance of the voxels of the lines of some instances."""
+    instances, numbers = members.instances, members.numbers
+    thin = _thin_planes if len(instances.shape) == 2 else _thin_volumes
+    voxels = collect(instances, numbers)
+    coordinates = np.stack(np.unravel_index(voxels.position, instances.shape), axis=1)
+    line = thin(instances, numbers, voxels, coordinates)
+    line |= _middles(numbers, voxels, coordinates, line)
+    return voxels.position[line], voxels.instance[line]
 
 
 def _together(instances: Instances) -> Iterator[Index]:

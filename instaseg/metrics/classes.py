@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.blockwise.memory import run_here
+from instaseg.blockwise.work import Run
+from instaseg.geometry import grid, whole
 from instaseg.io.arrays import slabs
 from instaseg.metrics.overlaps import Source
-from instaseg.regions.distance import distance_per_label
+from instaseg.regions.distance import distance_per_label, inclusive
 
 Scores = dict[str, Any]
 Counts = NDArray[np.int64]
-
-_CLOSE = 1 + 1e-6
-"""Distances of single precision up to this factor above a limit lie within it."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,25 @@ class ClassCounts:
     boundary : ndarray of int64, (classes, 2)
         Voxels that lie at the boundary of a class in the truth or in the prediction, and in both.
         That of class 0 is not counted.
+    patches : int
+        Patches in which a class other than 0 occurs on either side.
+    patch_iou : float
+        Sum over these of the mean IoU of such classes.
     """
 
     confusion: Counts
     boundary: Counts
+    patches: int = 0
+    patch_iou: float = 0.0
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
         """Return the counts of both."""
-        return ClassCounts(self.confusion + other.confusion, self.boundary + other.boundary)
+        return ClassCounts(
+            self.confusion + other.confusion,
+            self.boundary + other.boundary,
+            self.patches + other.patches,
+            self.patch_iou + other.patch_iou,
+        )
 
 
 def score_classes(
@@ -53,6 +64,8 @@ def score_classes(
     num_classes: int,
     spacing: Sequence[float],
     boundary_distance: float = 0.0,
+    patch_shape: Sequence[int] | None = None,
+    run: Run = run_here,
 ) -> Scores:
     """Return the scores of one sample.
 
@@ -67,6 +80,10 @@ def score_classes(
         Size of a voxel along each axis, in physical units.
     boundary_distance : float
         Physical width of a boundary; 0 counts none.
+    patch_shape : sequence of int, optional
+        Patches from the first voxel on, ``([z,] y, x)``, whose IoU is averaged; None counts none.
+    run : callable
+        Runs tasks on parts of both sides; in other processes only where both are on disk.
 
     Returns
     -------
@@ -79,8 +96,30 @@ def score_classes(
         num_classes=num_classes,
         spacing=spacing,
         boundary_distance=boundary_distance,
+        run=run,
     )
+    if patch_shape is not None:
+        counts += count_patches(truth, prediction, patch_shape, num_classes=num_classes)
     return class_scores(counts)
+
+
+def count_patches(
+    truth: Source, prediction: Source, patch_shape: Sequence[int], *, num_classes: int
+) -> ClassCounts:
+    """Return how well patches agree, one by one; parameters as of :func:`score_classes`."""
+    none = ClassCounts(
+        np.zeros((num_classes, num_classes), np.int64), np.zeros((num_classes, 2), np.int64)
+    )
+    overlaps = []
+    for box in grid(whole(truth.shape), patch_shape):
+        true, found = (np.asarray(side[box.slices], np.int16) for side in (truth, prediction))
+        known = true >= 0
+        general = class_scores(
+            replace(none, confusion=_confusion(true[known], found[known], num_classes))
+        )
+        overlaps.append(general["general"]["foreground_iou"])
+    counted = [value for value in overlaps if not math.isnan(value)]
+    return replace(none, patches=len(counted), patch_iou=math.fsum(counted))
 
 
 def count_classes(
@@ -90,35 +129,68 @@ def count_classes(
     num_classes: int,
     spacing: Sequence[float],
     boundary_distance: float = 0.0,
+    run: Run = run_here,
 ) -> ClassCounts:
     """Return the counts of one sample; parameters as of :func:`score_classes`."""
-    total = ClassCounts(
+    how = _How(truth, prediction, num_classes, tuple(spacing), boundary_distance)
+    counted = run(_count_slab, [_Slab(how, index) for index in slabs(truth.shape)], "compare")
+    none = ClassCounts(
         np.zeros((num_classes, num_classes), np.int64), np.zeros((num_classes, 2), np.int64)
     )
-    reach = math.ceil(boundary_distance / spacing[0])
-    for index in slabs(truth.shape):
-        first = index[0]
-        wide = slice(max(0, first.start - reach), min(truth.shape[0], first.stop + reach))
-        inner = slice(first.start - wide.start, first.stop - wide.start)
-        true = np.asarray(truth[(wide, *index[1:])], np.int16)
-        found = np.asarray(prediction[(wide, *index[1:])], np.int16)
-        known = true >= 0
-        # without a truth both sides are alike, so that no boundary begins there
-        true = np.where(known, true, found)
-        boundary = np.zeros((num_classes, 2), np.int64)
-        if boundary_distance > 0:
-            limit = boundary_distance * _CLOSE
-            at_true, at_found = (_edge(side, spacing, limit)[inner] for side in (true, found))
-            boundary = _count_boundaries(
-                (true[inner], at_true & known[inner]),
-                (found[inner], at_found & known[inner]),
-                num_classes,
-            )
-        inside = known[inner]
-        pairs = true[inner][inside].astype(np.int64) * num_classes + found[inner][inside]
-        confusion = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, -1)
-        total = total + ClassCounts(confusion, boundary)
-    return total
+    return sum(counted, start=none)
+
+
+@dataclass(frozen=True)
+class _How:
+    """What is compared, and how; see :func:`score_classes`."""
+
+    truth: Source
+    prediction: Source
+    num_classes: int
+    spacing: tuple[float, ...]
+    boundary_distance: float
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """A part in which both sides are compared."""
+
+    how: _How
+    index: tuple[slice, ...]
+
+    def __str__(self) -> str:
+        return f"voxels {self.index}"
+
+
+def _count_slab(slab: _Slab) -> ClassCounts:
+    """Return the counts of a slab."""
+    how, first = slab.how, slab.index[0]
+    reach = math.ceil(how.boundary_distance / how.spacing[0])
+    wide = slice(max(0, first.start - reach), min(how.truth.shape[0], first.stop + reach))
+    inner = slice(first.start - wide.start, first.stop - wide.start)
+    true = np.asarray(how.truth[(wide, *slab.index[1:])], np.int16)
+    found = np.asarray(how.prediction[(wide, *slab.index[1:])], np.int16)
+    known = true >= 0
+    # without a truth both sides are alike, so that no boundary begins there
+    true = np.where(known, true, found)
+    boundary = np.zeros((how.num_classes, 2), np.int64)
+    if how.boundary_distance > 0:
+        limit = inclusive(how.boundary_distance)
+        at_true, at_found = (_edge(side, how.spacing, limit)[inner] for side in (true, found))
+        boundary = _count_boundaries(
+            (true[inner], at_true & known[inner]),
+            (found[inner], at_found & known[inner]),
+            how.num_classes,
+        )
+    inside = known[inner]
+    confusion = _confusion(true[inner][inside], found[inner][inside], how.num_classes)
+    return ClassCounts(confusion, boundary)
+
+
+def _confusion(true: NDArray[np.int16], found: NDArray[np.int16], num_classes: int) -> Counts:
+    """Return how many of some voxels of each true class were given each class."""
+    pairs = true.astype(np.int64) * num_classes + found
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, -1)
 
 
 def _edge(classes: NDArray[np.int16], spacing: Sequence[float], limit: float) -> NDArray[np.bool_]:
@@ -158,7 +230,8 @@ def class_scores(counts: ClassCounts) -> Scores:
         that occurs on neither side has no score (NaN); means leave it out, and ``general.skipped``
         counts such classes. ``mean_iou`` and ``mean_dice`` are over all classes, as in the PASCAL
         VOC challenge [1]_, ``foreground_iou`` and ``foreground_dice`` over all but class 0, so that
-        of two classes they are those of class 1. ``boundary_iou`` [2]_ is the mean over all but
+        of two classes they are those of class 1; ``patch_iou`` is the mean of it over
+        ``patches``. ``boundary_iou`` [2]_ is the mean over all but
         class 0, with Euclidean distances.
 
     References
@@ -190,6 +263,8 @@ def class_scores(counts: ClassCounts) -> Scores:
         "mean_dice": _mean(dices),
         "foreground_dice": _mean(dices[1:]),
         "boundary_iou": _mean(boundaries[1:]),
+        "patch_iou": counts.patch_iou / counts.patches if counts.patches else math.nan,
+        "patches": counts.patches,
         "skipped": sum(map(math.isnan, ious)),
         "voxels": voxels,
     }
@@ -241,10 +316,8 @@ def pooled_class_scores(samples: Sequence[Scores]) -> Scores:
 
 def sum_counts(counts: Sequence[ClassCounts]) -> ClassCounts:
     """Return the counts of several samples together."""
-    return ClassCounts(
-        np.sum([each.confusion for each in counts], axis=0),
-        np.sum([each.boundary for each in counts], axis=0),
-    )
+    first, *others = counts
+    return sum(others, start=first)
 
 
 def counts_of(scores: Scores) -> ClassCounts:
@@ -259,4 +332,8 @@ def counts_of(scores: Scores) -> ClassCounts:
                 for n in numbers
             ]
         ),
+        scores["general"]["patches"],
+        scores["general"]["patch_iou"] * scores["general"]["patches"]
+        if scores["general"]["patches"]
+        else 0.0,
     )

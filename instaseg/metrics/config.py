@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from instaseg.settings import Table
+from instaseg.settings import Shape, Table
 
 Criterion = Literal["iou", "cldice"]
 Assignment = Literal["hungarian", "greedy"]
@@ -67,6 +67,8 @@ OF_CLASSES = (
     "mean_dice",
     "foreground_dice",
     "boundary_iou",
+    "patch_iou",
+    "patches",
     "skipped",
     "voxels",
 )
@@ -259,6 +261,9 @@ class ClassEvaluationSettings(ComparisonSettings):
     boundary_distance: float = Field(default=2.0, ge=0)
     """Voxels at most this far from what is not their class are its boundary, for boundary IoU; in
     units of the smallest side of a voxel. 0 leaves boundary IoU without a value."""
+    patch_shape: Shape | None = None
+    """Sides in voxels of patches, such as those the network is trained with, whose IoU is averaged
+    as `general.patch_iou`; left out, that has no value. It differs from the IoU of whole images."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -268,15 +273,23 @@ class ClassEvaluationSettings(ComparisonSettings):
             unknown = [name for name in names if name not in known]
             # the nearest of two classes: of all, a search would take a second
             problems += unknown_names(key, unknown, class_score_names(2), " of classes")
+        if self.patch_shape is None and "general.patch_iou" in (self.metric, *self.summary):
+            problems.append(
+                "patch_shape must be given where general.patch_iou is a score; got none"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
     def without_unread_scores(self) -> Self:
-        """Return settings that skip boundaries where neither metric nor summary needs them."""
-        if any(map(_is_boundary, (self.metric, *self.summary))):
-            return self
-        return self.model_copy(update={"boundary_distance": 0.0})
+        """Return settings that skip boundaries and patches that no score needs."""
+        names = (self.metric, *self.summary)
+        skipped: dict[str, Any] = {}
+        if not any(map(_is_boundary, names)):
+            skipped["boundary_distance"] = 0.0
+        if "general.patch_iou" not in names:
+            skipped["patch_shape"] = None
+        return self.model_copy(update=skipped)
 
 
 def _is_boundary(name: str) -> bool:

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from instaseg.blockwise.memory import run_here
+from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
 
 Index = NDArray[np.int64]
@@ -190,11 +192,6 @@ class Instances:
         return numbers
 
     @cached_property
-    def channels(self) -> NDArray[np.int32]:
-        """Number + 1 of the instances in the whole volume, ``(n, [z,] y, x)``, 0 = background."""
-        return self.read(tuple(slice(0, n) for n in self.shape))
-
-    @cached_property
     def overlapping(self) -> NDArray[np.bool_]:
         """Whether every instance shares a voxel with another one, ``(N,)``."""
         overlapping = np.zeros(len(self), bool)
@@ -289,7 +286,12 @@ class Pairs:
 
 
 def find_instances(
-    array: Source, *, ndim: int, name: str = "labels", remove_small: int = 0
+    array: Source,
+    *,
+    ndim: int,
+    name: str = "labels",
+    remove_small: int = 0,
+    run: Run = run_here,
 ) -> Instances:
     """Return the instances of a label image or of an array with one channel per instance.
 
@@ -306,6 +308,8 @@ def find_instances(
         What the array is called in messages.
     remove_small : int
         Instances of at most this many voxels become background.
+    run : callable
+        Runs tasks on parts of the array; for any but this process the array has to be on disk.
 
     Returns
     -------
@@ -320,13 +324,12 @@ def find_instances(
     found = [_Found([], [], [], []) for _ in range(source.count)]
     grid = tuple(-(-n // b) for n, b in zip(source.shape, source.block, strict=True))
     occupied = np.zeros((source.count, *grid), bool)
-    for window in _cut(source.shape, source.block):
-        place = tuple(side.start // b for side, b in zip(window, source.block, strict=True))
-        for channel, of_channel in enumerate(found):
-            labels = source.read(channel, window)
-            if labels.any():
-                occupied[(channel, *place)] = True
-                of_channel.add(labels, window, name=name)
+    parts = [_Part(source, window, name) for window in _cut(source.shape, source.block)]
+    for part, in_part in zip(parts, run(_instances_in, parts, "find instances"), strict=True):
+        place = tuple(side.start // b for side, b in zip(part.window, source.block, strict=True))
+        for channel, of_part in in_part:
+            occupied[(channel, *place)] = True
+            found[channel].add(of_part)
     numberings: list[Numbering] = []
     tables: list[tuple[Index, NDArray[Any], Index, Index, Index]] = []
     total = 0
@@ -354,25 +357,10 @@ class _Found:
     begin: list[Index]
     end: list[Index]
 
-    def add(self, labels: NDArray[Any], window: Window, *, name: str) -> None:
+    def add(self, found: _OfBlock) -> None:
         """Note the instances of one block."""
-        ids, counts = fastremap.unique(labels, return_counts=True)
-        if ids[0] < 0:
-            raise DataError(
-                f"{name}: labels must not be negative; found {int(ids[0])}. 0 is background,"
-                " instances are numbered from 1"
-            )
-        ids, counts = ids[ids > 0], counts[ids > 0]
-        numbered = np.zeros(labels.shape, np.int32)
-        inside = labels != 0
-        numbering = Numbering(ids, np.arange(1, len(ids) + 1, dtype=np.int32))
-        numbered[inside] = numbering.apply(labels[inside])
-        boxes = find_objects(numbered)
-        origin = np.array([side.start for side in window])
-        self.ids.append(ids)
-        self.sizes.append(counts.astype(np.int64))
-        self.begin.append(np.array([[side.start for side in box] for box in boxes]) + origin)
-        self.end.append(np.array([[side.stop for side in box] for box in boxes]) + origin)
+        for kept, new in zip((self.ids, self.sizes, self.begin, self.end), found, strict=True):
+            kept.append(new)
 
     def merged(self, ndim: int) -> tuple[NDArray[Any], Index, Index, Index]:
         """Return ids, voxels, begin and end of boxes of all blocks together."""
@@ -387,6 +375,51 @@ class _Found:
         end = np.zeros((len(ids), ndim), np.int64)
         np.maximum.at(end, place, np.concatenate(self.end))
         return ids, sizes, begin, end
+
+
+_OfBlock = tuple[NDArray[Any], Index, Index, Index]
+"""Ids, voxels, begin and end of boxes of the instances of one channel in one block."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A block in which instances are looked for."""
+
+    source: _Channels
+    window: Window
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, voxels {self.window}"
+
+
+def _instances_in(part: _Part) -> list[tuple[int, _OfBlock]]:
+    """Return the channels that hold something in a block, and what."""
+    found = []
+    for channel in range(part.source.count):
+        labels = part.source.read(channel, part.window)
+        if labels.any():
+            found.append((channel, _instances_of(labels, part)))
+    return found
+
+
+def _instances_of(labels: NDArray[Any], part: _Part) -> _OfBlock:
+    ids, counts = fastremap.unique(labels, return_counts=True)
+    if ids[0] < 0:
+        raise DataError(
+            f"{part.name}: labels must not be negative; found {int(ids[0])}. 0 is background,"
+            " instances are numbered from 1"
+        )
+    ids, counts = ids[ids > 0], counts[ids > 0]
+    numbered = np.zeros(labels.shape, np.int32)
+    inside = labels != 0
+    numbering = Numbering(ids, np.arange(1, len(ids) + 1, dtype=np.int32))
+    numbered[inside] = numbering.apply(labels[inside])
+    boxes = find_objects(numbered)
+    origin = np.array([side.start for side in part.window])
+    begin = np.array([[side.start for side in box] for box in boxes]) + origin
+    end = np.array([[side.stop for side in box] for box in boxes]) + origin
+    return ids, counts.astype(np.int64), begin, end
 
 
 def _checked(array: Source, *, ndim: int, name: str) -> _Channels:
@@ -548,6 +581,12 @@ class Tally:
             key, count = fastremap.unique(first * self._base + second, return_counts=True)
             self._keys.append(key.astype(np.int64))
             self._counts.append(count.astype(np.int64))
+
+    def merge(self, counted: tuple[Index, Index, Index]) -> None:
+        """Add what another tally has counted, from its :meth:`counts`."""
+        first, second, count = counted
+        self._keys.append(first * self._base + second)
+        self._counts.append(count)
 
     def counts(self) -> tuple[Index, Index, Index]:
         """Return first and second number and count of every pair, ordered by both numbers."""

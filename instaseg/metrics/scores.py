@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.blockwise.memory import run_here
+from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
 from instaseg.metrics.boundaries import boundary_scores
 from instaseg.metrics.centre_lines import (
@@ -102,6 +105,7 @@ def score_instances(
     boundaries: Boundaries = "skip",
     dim: Sequence[int] = (),
     classes: InstanceClasses | None = None,
+    run: Run = run_here,
 ) -> Scores:
     """Score predicted instances against true ones.
 
@@ -139,6 +143,9 @@ def score_instances(
         numbers of their channels, from 1.
     classes : InstanceClasses, optional
         Of which class the instances of both sides are.
+    run : callable
+        Runs tasks on parts of both sides, such as a :class:`instaseg.blockwise.scheduler.Pool`
+        does; in other processes only where both sides are on disk.
 
     Returns
     -------
@@ -192,10 +199,12 @@ def score_instances(
     (1, 0, 1, 1.0, 0.5, 0.5)
     """
     _check(thresholds, criterion, centre_lines)
-    true, predicted = paired_instances(truth, prediction, ndim=ndim, remove_small=remove_small)
-    lines = locate_by_lines(true, predicted) if centre_lines == "measure" else None
+    true, predicted = paired_instances(
+        truth, prediction, ndim=ndim, remove_small=remove_small, run=run
+    )
+    lines = locate_by_lines(true, predicted, run=run) if centre_lines == "measure" else None
     by_lines = lines is not None and criterion == "cldice"
-    where = lines if lines and by_lines else locate_by_voxels(true, predicted)
+    where = lines if lines and by_lines else locate_by_voxels(true, predicted, run=run)
     wanted = with_needed(thresholds)
     matched = dict(zip(wanted, match(where.score, wanted, assignment=assignment), strict=True))
     confusion = {
@@ -221,7 +230,7 @@ def score_instances(
     chosen = {"overlapping": true.overlapping, "dim": _named(true, dim)}
     overlap = None
     if any(members.any() for members in chosen.values()):
-        overlap = (locate_by_voxels(true, predicted) if by_lines else where).score
+        overlap = (locate_by_voxels(true, predicted, run=run) if by_lines else where).score
     subsets = {name: _subset_scores(chosen[name], matched[0.5], overlap, lines) for name in SUBSETS}
     listed = {threshold_key(t): found for t, found in confusion.items()}
     scores = {"general": general, "subsets": subsets, "confusion_matrix": listed | averages}
@@ -241,11 +250,18 @@ def _check(thresholds: Sequence[float], criterion: Criterion, lines: CentreLines
 
 
 def paired_instances(
-    truth: Source, prediction: Source, *, ndim: int, remove_small: int = 0
+    truth: Source,
+    prediction: Source,
+    *,
+    ndim: int,
+    remove_small: int = 0,
+    run: Run = run_here,
 ) -> tuple[Instances, Instances]:
     """Return the instances of both sides, checked; see :func:`score_instances`."""
-    true = find_instances(truth, ndim=ndim, name="truth")
-    predicted = find_instances(prediction, ndim=ndim, name="prediction", remove_small=remove_small)
+    true = find_instances(truth, ndim=ndim, name="truth", run=run)
+    predicted = find_instances(
+        prediction, ndim=ndim, name="prediction", remove_small=remove_small, run=run
+    )
     if true.shape != predicted.shape:
         raise DataError(
             "truth and prediction must have the same spatial shape; got"
@@ -286,32 +302,66 @@ def _subset_scores(
     return scores
 
 
-def locate_by_voxels(true: Instances, predicted: Instances) -> Localisation:
+@dataclass(frozen=True)
+class _Window:
+    """A part of the volume in which both sides are compared."""
+
+    true: Instances
+    predicted: Instances
+    place: tuple[slice, ...]
+    overlaps: Literal["some", "none"]
+
+    def __str__(self) -> str:
+        return f"voxels {self.place}"
+
+
+Counted = tuple[Index, Index, Index]
+
+
+def _compare(window: _Window) -> tuple[Counted, Counted, Counted, Counted]:
+    """Count the voxels of a part of the volume.
+
+    Returns those of pairs of instances; of pairs where a single true instance lies; of predictions
+    outside of true instances; of true instances where other true ones lie.
+    """
+    true, predicted, overlap = window.true, window.predicted, window.overlaps == "some"
+    together, alone = Tally(len(predicted)), Tally(len(predicted))
+    outside, shared = Tally(1), Tally(1)
+    truth, prediction = list(true.entries(window.place)), list(predicted.entries(window.place))
+    crowd = crowding(truth, window.place)
+    for _, position, number in prediction:
+        free = number[crowd[position] == 0]
+        outside.add(free, np.zeros_like(free))
+    for _, position, number in truth if overlap else ():
+        crowded = number[crowd[position] > 1]
+        shared.add(crowded, np.zeros_like(crowded))
+    scratch = np.full(len(crowd), -1, np.int64)
+    for (_, position, first), (_, place, number) in product(truth, prediction):
+        scratch[place] = number
+        second = scratch[position]
+        scratch[place] = -1
+        both = second >= 0
+        together.add(first[both], second[both])
+        if overlap:
+            both &= crowd[position] == 1
+            alone.add(first[both], second[both])
+    return together.counts(), alone.counts(), outside.counts(), shared.counts()
+
+
+def locate_by_voxels(true: Instances, predicted: Instances, *, run: Run = run_here) -> Localisation:
     """Compare every pair of instances that share voxels; the score is intersection over union."""
     shape = (len(true), len(predicted))
-    together, alone, outside = Tally(len(predicted)), Tally(len(predicted)), Tally(1)
+    together, alone = Tally(len(predicted)), Tally(len(predicted))
+    outside, shared = Tally(1), Tally(1)
     overlap = bool(true.overlapping.any())
+    words: Literal["some", "none"] = "some" if overlap else "none"
+    tasks = [_Window(true, predicted, place, words) for place in windows(true)]
+    for counted in run(_compare, tasks, "compare"):
+        for tally, part in zip((together, alone, outside, shared), counted, strict=True):
+            tally.merge(part)
     own_sizes = true.sizes.copy()
-    for window in windows(true):
-        truth, prediction = list(true.entries(window)), list(predicted.entries(window))
-        crowd = crowding(truth, window)
-        for _, position, number in prediction:
-            free = number[crowd[position] == 0]
-            outside.add(free, np.zeros_like(free))
-        if overlap:
-            for _, position, number in truth:
-                shared = number[crowd[position] > 1]
-                own_sizes -= np.bincount(shared, minlength=len(true))
-        scratch = np.full(len(crowd), -1, np.int64)
-        for (_, position, first), (_, place, number) in product(truth, prediction):
-            scratch[place] = number
-            second = scratch[position]
-            scratch[place] = -1
-            both = second >= 0
-            together.add(first[both], second[both])
-            if overlap:
-                both &= crowd[position] == 1
-                alone.add(first[both], second[both])
+    crowded, _, lost = shared.counts()
+    own_sizes[crowded] -= lost
     first, second, count = together.counts()
     size, other_size = true.sizes[first], predicted.sizes[second]
     recall = Pairs(first, second, count / size, shape)
@@ -330,9 +380,11 @@ def locate_by_voxels(true: Instances, predicted: Instances) -> Localisation:
     )
 
 
-def locate_by_lines(true: Instances, predicted: Instances) -> LineLocalisation:
+def locate_by_lines(
+    true: Instances, predicted: Instances, *, run: Run = run_here
+) -> LineLocalisation:
     """Compare every pair of instances by their centre lines; the score is clDice."""
-    lines, predicted_lines = thin(true), thin(predicted)
+    lines, predicted_lines = thin(true, run=run), thin(predicted, run=run)
     inside, inside_truth = hits(lines, predicted), hits(predicted_lines, true)
     recall = share_inside(lines, inside)
     own_recall = recall

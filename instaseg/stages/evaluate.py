@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from instaseg.blockwise.scheduler import run_tasks
+from instaseg.blockwise.scheduler import Pool, run_tasks
+from instaseg.geometry import Coordinate
+from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample
 from instaseg.metrics.config import ComparisonSettings, direction
 from instaseg.metrics.summary import average_scores, summary_rows, value_of, worst_samples
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.classify import require_classes
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.labelling import run_by_size, run_in
 from instaseg.stages.postprocess import (
     finished_fingerprint,
     finished_key,
     instances_path,
     require_instances,
 )
+from instaseg.stages.results.instances import blocks_if_large
 from instaseg.stages.results.kind import Baseline, ResultKind, Scores
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import (
     EvaluationTask,
     evaluate_baseline,
     evaluate_sample,
+    evaluate_with,
     read_scores,
 )
 from instaseg.stages.selection import Selection, select
@@ -55,7 +61,17 @@ def run(context: Context) -> str:
 def method_scores(context: Context, dataset: Dataset, selection: Selection) -> dict[str, Scores]:
     """Return the scores of the results, by sample; works out what is missing."""
     tasks = method_tasks(context, dataset, selection)
-    scores = _scores(context, tasks, evaluate_sample, "evaluate")
+    missing = _missing(context, tasks, "evaluate")
+    with Pool(context.workers) as pool:
+        run_by_size(
+            pool,
+            missing,
+            partial(_block_shape, context),
+            whole=evaluate_sample,
+            in_blocks=_evaluate_in_blocks,
+            description="evaluate",
+        )
+    scores = _read(tasks)
     _write_summary(method_tasks(context, _all_with_labels(context), selection))
     return scores
 
@@ -91,7 +107,9 @@ def baseline_scores(
 ) -> dict[str, Scores]:
     """Return the baseline's scores on the same samples, by sample; works out what is missing."""
     tasks = _baseline_tasks(context, dataset, settings)
-    scores = _scores(context, tasks, evaluate_baseline, "baseline")
+    missing = _missing(context, tasks, "baseline")
+    run_tasks(evaluate_baseline, missing, workers=context.workers, description="baseline")
+    scores = _read(tasks)
     _write_summary(_baseline_tasks(context, _all_with_labels(context), settings))
     return scores
 
@@ -146,20 +164,38 @@ def is_evaluated(context: Context, dataset: Dataset, sample: Sample, selection: 
     return read_scores(task.output, task.fingerprint) is not None
 
 
-def _scores(
-    context: Context,
-    tasks: Sequence[EvaluationTask],
-    function: Callable[[EvaluationTask], None],
-    description: str,
-) -> dict[str, Scores]:
-    """Return each sample's scores; works out those that are missing or outdated."""
+def _missing(
+    context: Context, tasks: Sequence[EvaluationTask], description: str
+) -> list[EvaluationTask]:
+    """Return the tasks whose scores are missing or outdated; says how many are not."""
     overwrite = context.options.existing == "overwrite"
     missing = [t for t in tasks if overwrite or read_scores(t.output, t.fingerprint) is None]
     if len(missing) < len(tasks):
         done = len(tasks) - len(missing)
         logger.info("%s: %d of %d samples done, skipped", description, done, len(tasks))
-    run_tasks(function, missing, workers=context.workers, description=description)
+    return missing
+
+
+def _read(tasks: Sequence[EvaluationTask]) -> dict[str, Scores]:
+    """Return each sample's scores."""
     return {t.sample.name: read_scores(t.output, t.fingerprint) or {} for t in tasks}
+
+
+def _block_shape(context: Context, task: EvaluationTask) -> Coordinate | None:
+    """Return the blocks of a result that is scored by all workers together; None for a small one.
+
+    Parts are those of the files; blocks only say what is large.
+    """
+    if task.result == "points":
+        return None
+    shape = open_array(task.source, task.key).shape
+    return blocks_if_large(shape, task.sample.ndim, context.config.general.block_shape)
+
+
+def _evaluate_in_blocks(task: EvaluationTask, block_shape: Coordinate, pool: Pool) -> None:
+    """Score a large result: its parts run in the pool."""
+    del block_shape
+    evaluate_with(run_in(pool, f"evaluate {task.sample.name}"), task)
 
 
 def _write_summary(tasks: Sequence[EvaluationTask]) -> None:

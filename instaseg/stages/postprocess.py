@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
 from instaseg.stages.labelling import run_by_size, run_in
 from instaseg.stages.predicting import require_predictions
-from instaseg.stages.results.instances import BLOCK_SHAPES, LABELLED, MOST_AT_ONCE, REPAIRED
+from instaseg.stages.results.instances import LABELLED, REPAIRED, blocks_if_large
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene, roi_state
 from instaseg.stages.selection import Selection, select
@@ -150,11 +149,8 @@ def _scene(task: RepairTask) -> Scene:
 
 def _block_shape(task: RepairTask) -> Coordinate | None:
     """Return the shape of blocks for the instances of a sample, None if they are repaired whole."""
-    shape, ndim = open_array(task.path, LABELLED).shape, task.sample.ndim
-    if task.block_shape is not None:
-        larger = any(n > b for n, b in zip(shape[-ndim:], task.block_shape, strict=True))
-        return task.block_shape if larger else None
-    return BLOCK_SHAPES[ndim] if math.prod(shape) > MOST_AT_ONCE else None
+    shape = open_array(task.path, LABELLED).shape
+    return blocks_if_large(shape, task.sample.ndim, task.block_shape)
 
 
 def repaired_fingerprint(context: Context, sample: Sample, selection: Selection) -> str:

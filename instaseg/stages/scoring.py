@@ -10,6 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from instaseg.blockwise.memory import run_here
+from instaseg.blockwise.work import Run
 from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample, read_whole
 from instaseg.io.text import to_toml, write_text
@@ -88,10 +90,15 @@ class EvaluationTask:
 
 def evaluate_sample(task: EvaluationTask) -> None:
     """Score one sample's result and write the scores; neither side is read whole."""
+    evaluate_with(run_here, task)
+
+
+def evaluate_with(run: Run, task: EvaluationTask) -> None:
+    """Score one sample's result, with what runs tasks on parts of it, and write the scores."""
     classes = None
     if task.method.build().instance_classes:
         classes = class_of(read_ballot(task.source, task.key))
-    _score_and_write(task, open_array(task.source, task.key), classes)
+    _score_and_write(task, open_array(task.source, task.key), classes, run)
 
 
 def evaluate_baseline(task: EvaluationTask) -> None:
@@ -100,16 +107,18 @@ def evaluate_baseline(task: EvaluationTask) -> None:
     assert baseline is not None, "tasks are made for baselines that exist"
     scratch = task.output.with_suffix(".zarr")
     with baseline.segment(task.sample.open_raw(), scratch) as result:
-        _score_and_write(task, result, None)
+        _score_and_write(task, result, None, run_here)
 
 
-def _score_and_write(task: EvaluationTask, result: Source, classes: ClassOf | None) -> None:
+def _score_and_write(
+    task: EvaluationTask, result: Source, classes: ClassOf | None, run: Run
+) -> None:
     kind = RESULTS[task.result]
     truth = kind.open_truth(task.sample, task.method)
     subject = Subject(task.sample, task.method, task.settings, classes)
     if kind.write_matches is not None:
         kind.write_matches(truth, result, subject, task.output)
-    write_scores(task.output, kind.score(truth, result, subject), task.fingerprint)
+    write_scores(task.output, kind.score(truth, result, subject, run), task.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ def score_set(task: ValidationTask, number: int, truth: Source, result: Source) 
         )
         classes = class_of(ballot)
     subject = Subject(task.sample, task.method, settings, classes)
-    scores = RESULTS[method.result].score(truth, result, subject)
+    scores = RESULTS[method.result].score(truth, result, subject, run_here)
     write_scores(task.outputs[number], scores, task.fingerprints[number])
 
 

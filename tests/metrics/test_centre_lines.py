@@ -16,6 +16,11 @@ from instaseg.metrics.centre_lines import (
 from instaseg.metrics.overlaps import Pairs, Voxels, find_instances, hits
 
 
+def everything(instances):
+    """Return number + 1 of all instances, ``(n, [z,] y, x)``."""
+    return instances.read(tuple(slice(0, n) for n in instances.shape))
+
+
 def pairs_of(matrix):
     matrix = np.asarray(matrix, float)
     rows, columns = np.nonzero(matrix)
@@ -27,7 +32,7 @@ def plain_lines(array, ndim):
     found = find_instances(array, ndim=ndim)
     lines = []
     for number in range(len(found)):
-        mask = found.channels[found.channel[number]] == number + 1
+        mask = everything(found)[found.channel[number]] == number + 1
         line = skeletonize(mask)
         lines.append(set(np.flatnonzero(line)) if line.any() else None)
     return found, lines

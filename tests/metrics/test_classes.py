@@ -135,3 +135,17 @@ def test_images_are_volumes_of_one_plane():
     deep = score_classes(TRUE[None], FOUND[None], spacing=(9, 1, 1), **arguments)
     # every voxel of a single plane lies within its end, but that is farther than 1 away
     assert flat == deep
+
+
+def test_patches_are_averaged_one_by_one():
+    truth = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+    found = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    scores = score_classes(truth, found, num_classes=2, spacing=(1, 1), patch_shape=(2, 2))
+    # 2 of 4; nothing on either side; only where there is no truth; 1 of 1
+    assert (scores["general"]["patches"], scores["general"]["patch_iou"]) == (2, 0.75)
+    assert scores["general"]["foreground_iou"] == 3 / 5
+    pooled = pooled_class_scores([scores, scores])
+    assert (pooled["general"]["patches"], pooled["general"]["patch_iou"]) == (4, 0.75)
+    none = score_classes(truth, found, num_classes=2, spacing=(1, 1))
+    assert none["general"]["patches"] == 0
+    assert math.isnan(none["general"]["patch_iou"])

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instaseg.blockwise.scheduler import Pool, Workers
 from instaseg.errors import DataError
+from instaseg.io.arrays import open_array, write_array
 from instaseg.metrics import score_instances
 from instaseg.metrics.config import (
     COUNTS,
@@ -367,3 +369,24 @@ def test_published_predictions_score_as_published():
         found.append([*(scores[key]["S"] for key in keys), scores["avS"]])
     expected = [0.9708, 0.9500, 0.9259, 0.8357, 0.3971, 0.8159]
     assert np.mean(found, axis=0).round(4).tolist() == expected
+
+
+@pytest.mark.parametrize("criterion", ["iou", "cldice"])
+def test_scores_of_two_workers_are_those_of_one(tmp_path, criterion):
+    rng = np.random.default_rng(4)
+    sides = []
+    for name in ("truth", "found"):
+        channels = np.zeros((2, 60, 70), np.uint8)
+        for label in range(1, 14):
+            y, x = rng.integers(0, 50, 2)
+            channels[label % 2, y : y + 9, x : x + 12] = label
+        write_array(tmp_path / "a.zarr", name, channels, chunks=(1, 20, 25))
+        sides.append(open_array(tmp_path / "a.zarr", name))
+    wanted = score_instances(*sides, ndim=2, criterion=criterion)
+    with Pool(Workers(2)) as pool:
+
+        def run(function, tasks, step):
+            return pool.run(function, tasks, description=step)
+
+        found = score_instances(*sides, ndim=2, criterion=criterion, run=run)
+    assert str(found) == str(wanted)  # texts, for what is not a number equals nothing

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from instaseg.blockwise.memory import run_here
 from instaseg.blockwise.scheduler import Pool, Workers
 from instaseg.data.config import DataSettings
 from instaseg.io.arrays import list_arrays, open_array, write_array
@@ -115,6 +116,8 @@ def test_validation_scores_what_label_and_postprocess_would_give(task, tmp_path)
         labels = read_whole(open_array(task.output, LABELLED))
         repaired = postprocess(labels, repair, without_units(2))
         settings = EvaluationSettings().without_unread_scores()
-        wanted = RESULTS["instances"].score(truth, repaired, Subject(sample, task.method, settings))
+        wanted = RESULTS["instances"].score(
+            truth, repaired, Subject(sample, task.method, settings), run_here
+        )
         assert scores["confusion_matrix"] == wanted["confusion_matrix"]
     assert found[0]["confusion_matrix"]["avS"] > found[2]["confusion_matrix"]["avS"]

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from instaseg.blockwise.work import Run
 from instaseg.data.check import class_faults
 from instaseg.data.classes import ClassMap
 from instaseg.data.layers import ClassImage, ClassLayer, OneLayer
@@ -49,7 +50,7 @@ def open_truth(sample: Sample, method: MethodSpec) -> Reader:
     return ClassImage(ClassLayer(layers, class_map(method), sample.open_mask()))
 
 
-def score(truth: Source, prediction: Source, subject: Subject) -> Scores:
+def score(truth: Source, prediction: Source, subject: Subject, run: Run) -> Scores:
     """Return the scores of one sample; both sides may be on disk."""
     settings = cast(ClassEvaluationSettings, subject.settings)
     spacing = subject.sample.resolution
@@ -59,6 +60,8 @@ def score(truth: Source, prediction: Source, subject: Subject) -> Scores:
         num_classes=class_map(subject.method).num_classes,
         spacing=spacing,
         boundary_distance=settings.boundary_distance * min(spacing),
+        patch_shape=settings.patch_shape,
+        run=run,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +12,9 @@ import numpy as np
 
 from instaseg.blockwise.components import find_components
 from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
+from instaseg.geometry import Coordinate
 from instaseg.io.arrays import Reader, scratch_array, scratch_zarr
 from instaseg.io.image_files import stack_note
 from instaseg.io.points import csv_lines
@@ -59,13 +61,33 @@ DIM = "dim"
 channels, from 1."""
 
 
+def blocks_if_large(
+    shape: Sequence[int], ndim: int, wanted: Coordinate | None
+) -> Coordinate | None:
+    """Return the blocks in which labels or channels of a shape are worked on; None if at once.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        ``([z,] y, x)`` or ``(n, [z,] y, x)``.
+    ndim : {2, 3}
+        Number of spatial axes.
+    wanted : tuple of int, optional
+        Blocks as configured, for what is larger; left out, those of large images.
+    """
+    if wanted is not None:
+        larger = any(n > b for n, b in zip(shape[-ndim:], wanted, strict=True))
+        return wanted if larger else None
+    return BLOCK_SHAPES[ndim] if math.prod(shape) > MOST_AT_ONCE else None
+
+
 def open_truth(sample: Sample, method: MethodSpec) -> Reader:
     """Open a sample's ground truth, labels or one channel per instance."""
     del method
     return open_labels(sample)
 
 
-def score(truth: Source, instances: Source, subject: Subject) -> Scores:
+def score(truth: Source, instances: Source, subject: Subject, run: Run) -> Scores:
     """Return the scores of one sample as ``[evaluation]`` asks for them.
 
     Both sides may be on disk; see :func:`instaseg.metrics.score_instances`.
@@ -89,6 +111,7 @@ def score(truth: Source, instances: Source, subject: Subject) -> Scores:
         boundaries=settings.boundaries,
         dim=listed_dim(open_labels(subject.sample).attributes, subject.sample),
         classes=classes,
+        run=run,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
+from instaseg.blockwise.work import Run
 from instaseg.errors import StageError
 from instaseg.io.arrays import Reader
 from instaseg.io.samples import Sample
@@ -146,8 +147,8 @@ class ResultKind:
     open_truth : callable
         Opens a sample's ground truth as it is compared. It raises StageError where there is none.
     score : callable
-        Compares truth and result, both in memory or on disk; nested scores, whose dotted names are
-        those of the ``[evaluation]`` table.
+        Compares truth and result, both in memory or on disk, with what runs tasks on parts of
+        them; nested scores, whose dotted names are those of the ``[evaluation]`` table.
     pool : callable
         Scores of many samples taken as one; the mean over samples works for any kind.
     baseline : callable
@@ -179,7 +180,7 @@ class ResultKind:
     repaired: str | None
     dtype: str
     open_truth: Callable[[Sample, MethodSpec], Reader]
-    score: Callable[[Source, Source, Subject], Scores]
+    score: Callable[[Source, Source, Subject, Run], Scores]
     pool: Callable[[Sequence[Scores]], Scores]
     baseline: Callable[[MethodSpec, ComparisonSettings], Baseline | None]
     overlay: Callable[[Source, Subject, VisualizeSettings], Figure]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.components import local_labels
+from instaseg.blockwise.work import Run
 from instaseg.data.check import instance_truth_faults
 from instaseg.errors import DataError, StageError
 from instaseg.io.arrays import NO_ATTRIBUTES, Reader, open_array
@@ -130,8 +131,9 @@ def painted_points(labels: NDArray[Any]) -> Points:
     return make_points(CLEFT, np.stack(centroids, axis=1))
 
 
-def score(truth: Source, result: Source, subject: Subject) -> Scores:
+def score(truth: Source, result: Source, subject: Subject, run: Run) -> Scores:
     """Return the scores of one sample as ``[evaluation]`` asks for them."""
+    del run  # tables are small
     settings = cast(PointEvaluationSettings, subject.settings)
     true, predicted = _compared(_table(truth), _table(result), subject.sample)
     return score_points(
