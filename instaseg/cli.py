@@ -121,9 +121,19 @@ class _Parser(argparse.ArgumentParser):
     def _unknown(self, word: str) -> str:
         if not word.startswith("-"):
             return f'"{word}": expected a flag'
+        if word.partition("=")[0] in PUBLISHED_FLAGS:
+            return f"{word}: {PUBLISHED_FLAGS[word.partition('=')[0]]}"
         flags = [flag for action in self._actions for flag in action.option_strings]
         near = get_close_matches(word.partition("=")[0], flags, n=1)
         return f"{word}: unknown flag" + (f", did you mean {near[0]}?" if near else "")
+
+
+PUBLISHED_FLAGS = {
+    "--skip_predict": "finished predictions are kept; leave it out, or name stages after --do",
+    "--only_predict_decode": "use --do predict decode",
+    "--run_from_exp": "an experiment keeps its setup's code; go on with it by -id",
+}
+"""Flags of the published PatchPerPix that are gone: what replaces them."""
 
 
 def _whole_number(text: str) -> int:

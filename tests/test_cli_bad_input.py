@@ -161,6 +161,23 @@ def truncate(path):
 # The command line
 
 
+@pytest.mark.parametrize(
+    ("flag", "instead"),
+    [
+        ("--skip_predict", "finished predictions are kept"),
+        ("--only_predict_decode", "use --do predict decode"),
+        ("--run_from_exp", "go on with it by -id"),
+    ],
+)
+def test_flags_of_the_published_tool_are_told_what_replaces_them(refused, flag, instead):
+    assert instead in refused(*NEW, flag)
+
+
+def test_cross_validation_compares_results(refused):
+    words = ("--do", "cross_validate", "--set", "validation.prediction_only=true")
+    assert "expected false for --do cross_validate" in refused("-id", "experiment", *words)
+
+
 def test_an_unknown_flag_gets_one_line_with_the_nearest(refused):
     assert refused(*NEW, "--confg", "x") == (
         '--confg: unknown flag, did you mean --config?; "x": expected a flag;'

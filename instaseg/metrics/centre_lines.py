@@ -38,7 +38,7 @@ from instaseg.metrics.overlaps import (
     collect,
     shared_voxels,
 )
-from instaseg.metrics.thinning import thin_volume
+from instaseg.regions.thinning import thin_volume
 
 # scikit-image has no type annotations
 _skeletonize: Any = skeletonize

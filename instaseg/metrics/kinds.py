@@ -17,7 +17,7 @@ from instaseg.metrics.scores import (
     paired_instances,
 )
 
-Kind = Literal["matched", "missed", "inexact", "false", "split", "merged"]
+Kind = Literal["matched", "missed", "inexact", "false", "split", "merged", "uncounted"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Errors:
     prediction_kinds : tuple of str, (n_pred,)
         ``merged`` where it covers several true instances (even if it matches one of them), else
         ``matched``; else, where more of it lies in one true instance than elsewhere, ``split`` if
-        it shares that instance with other predictions and ``inexact`` if not; else ``false``.
+        it shares that instance with other predictions and ``inexact`` if not; else ``false``, or
+        ``uncounted`` where the truth is labelled partly.
     """
 
     truth: Instances
@@ -55,6 +56,7 @@ def find_errors(
     criterion: Criterion = "iou",
     assignment: Assignment = "hungarian",
     remove_small: int = 0,
+    partly: bool = False,
 ) -> Errors:
     """Sort the instances of both sides by what went right or wrong.
 
@@ -67,7 +69,7 @@ def find_errors(
     threshold : float
         A pair matches where its score is larger; a prediction covers a true instance where it
         holds a larger share of it.
-    criterion, assignment, remove_small
+    criterion, assignment, remove_small, partly
         See :func:`instaseg.metrics.score_instances`.
 
     Returns
@@ -93,7 +95,7 @@ def find_errors(
     truth_kinds: list[Kind] = ["missed"] * len(true)
     for number in matches.truth.tolist():
         truth_kinds[number] = "matched"
-    prediction_kinds: list[Kind] = ["false"] * len(predicted)
+    prediction_kinds: list[Kind] = ["uncounted" if partly else "false"] * len(predicted)
     sharing = np.bincount(where.best[where.best >= 0], minlength=len(true))
     for number in np.flatnonzero(where.best >= 0).tolist():
         prediction_kinds[number] = "split" if sharing[where.best[number]] > 1 else "inexact"

@@ -44,6 +44,7 @@ KIND_COLOURS: dict[Kind, str] = {
     "false": VERMILLION,
     "split": YELLOW,
     "merged": PINK,
+    "uncounted": BLUE,
 }
 """Colour of every kind of instance, in the order of the legend."""
 
@@ -125,7 +126,11 @@ def overlay_figure(
     )
     legend_above(
         panels[2],
-        [(f"{kind}, {errors.count(kind)}", colour, "-") for kind, colour in KIND_COLOURS.items()],
+        [
+            (f"{kind}, {errors.count(kind)}", colour, "-")
+            for kind, colour in KIND_COLOURS.items()
+            if kind != "uncounted" or errors.count(kind)
+        ],
     )
     if crossing:
         plane = errors.prediction.shape[-2:]

@@ -158,6 +158,11 @@ def check_sweep(stages: Sequence[Stage], context: Context) -> None:
     names = {stage.name for stage in stages}
     if names & {"validate", "validate_checkpoints"} and context.config.validation.prediction_only:
         check_metric(context)
+    if "cross_validate" in names and context.config.validation.prediction_only:
+        raise ConfigError(
+            "[validation] prediction_only: expected false for --do cross_validate, which compares"
+            " results; found true. Set it to false, or use --do validate_checkpoints"
+        )
     if names & {"train", *VALIDATING}:  # before training, too: what comes after it is set already
         for values in combinations(context.config.validation):
             _check_agreement(context, context.parameters(values))

@@ -49,3 +49,10 @@ def test_nothing_there(criterion):
 def test_small_predictions_are_left_out():
     found = find_errors(np.array([[0, 0]]), np.array([[1, 0]]), ndim=2, remove_small=1)
     assert found.prediction_kinds == ()
+
+
+def test_what_lies_on_unlabelled_background_is_not_counted():
+    truth, found = np.array([[1, 1, 0, 0, 0, 2]]), np.array([[1, 1, 0, 3, 3, 0]])
+    assert find_errors(truth, found, ndim=2).prediction_kinds == ("matched", "false")
+    partly = find_errors(truth, found, ndim=2, partly=True)
+    assert partly.prediction_kinds == ("matched", "uncounted")

@@ -35,6 +35,7 @@ from instaseg.methods.patches.partition import partition
 from instaseg.methods.patches.patch_graph import PatchGraph, patch_graph
 from instaseg.methods.patches.thin_out import thin_out
 from instaseg.methods.patches.through import Claims, claims_in_overlap, painted_once
+from instaseg.regions.thinning import thin_volume
 
 
 @dataclass(frozen=True)
@@ -352,10 +353,28 @@ def select(
 
 def skeleton(foreground: NDArray[np.bool_], ndim: int) -> NDArray[np.bool_]:
     """Return the centre lines ``(z, y, x)`` of a foreground: 2-D thinning in 2-D, Lee's in 3-D."""
+    voxels = np.argwhere(foreground)
+    lines = np.zeros_like(foreground)
+    lines[tuple(voxels[on_skeleton(voxels, ndim)].T)] = True
+    return lines
+
+
+def on_skeleton(voxels: NDArray[np.int64], ndim: int) -> NDArray[np.bool_]:
+    """Return which voxels ``(n, 3)`` of a foreground, in raster order, lie on its centre lines.
+
+    2-D thinning holds the bounding box of the voxels, 3-D thinning some words for each of them.
+    """
+    if not len(voxels):
+        return np.zeros(0, dtype=bool)
+    if ndim == 3:
+        return thin_volume(voxels)
     from skimage.morphology import skeletonize
 
-    thin = skeletonize(foreground[0])[None] if ndim == 2 else skeletonize(foreground)
-    return np.asarray(thin, dtype=bool)
+    first = voxels.min(axis=0)
+    places = tuple((voxels - first).T)[1:]
+    image = np.zeros([int(axis.max()) + 1 for axis in places], dtype=bool)
+    image[places] = True
+    return np.asarray(skeletonize(image)[places], dtype=bool)
 
 
 def _graph(

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise import components
-from instaseg.blockwise.grid import pack, read_mask
+from instaseg.blockwise.grid import pack, read_mask, within
 from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
 from instaseg.blockwise.work import Run
-from instaseg.geometry import Box
 from instaseg.methods.patches import assembly, block_selection, block_steps
 from instaseg.methods.patches.block_steps import PatchJob
 from instaseg.methods.patches.partition import partition
@@ -98,38 +97,26 @@ def _find_foreground(job: PatchJob, run: Run) -> None:
 def _write_skeleton(job: PatchJob) -> None:
     """Store the centre lines of the foreground, which no block knows alone.
 
-    This holds the foreground's bounding box in memory, a few bytes for each of its voxels.
+    This holds the voxels of the foreground in memory, some words for each, and no volume.
     """
     numbers = range(len(job.blocks))
     if all(job.store.has(block_steps.SKELETON, n) for n in numbers):
         return
-    box = _foreground_box(job)
-    thin = assembly.skeleton(
-        read_mask(job.store, block_steps.FOREGROUND, job.blocks, box), job.ndim
-    )
+    shape = job.blocks.shape
+    found = [np.zeros(0, np.int64)]
+    for block in job.blocks.boxes:
+        inside = read_mask(job.store, block_steps.FOREGROUND, job.blocks, block)
+        places = np.argwhere(inside) + block.begin
+        found.append(np.ravel_multi_index(tuple(places.T), shape))
+    voxels = np.sort(np.concatenate(found))
+    lines = np.stack(np.unravel_index(voxels, shape), axis=1)
+    lines = lines[assembly.on_skeleton(lines, job.ndim)]
     for number in numbers:
         block = job.blocks.boxes[number]
+        thin = np.zeros(block.shape, dtype=bool)
+        thin[tuple((lines[within(lines, block)] - block.begin).T)] = True
         mask = read_mask(job.store, block_steps.VISIBLE, job.blocks, block)
-        shared = block.intersect(box)
-        lines = np.zeros(block.shape, dtype=bool)
-        if all(shared.shape):
-            inside = shared.relative_to(block).slices
-            lines[inside] = thin[shared.relative_to(box).slices]
-        job.store.write(block_steps.SKELETON, number, pack(lines & mask))
-
-
-def _foreground_box(job: PatchJob) -> Box:
-    """Return the bounding box of the foreground; of one voxel where there is none."""
-    first = np.array(job.blocks.shape)
-    last = np.zeros(len(first), np.int64)
-    for block in job.blocks.boxes:
-        found = np.argwhere(read_mask(job.store, block_steps.FOREGROUND, job.blocks, block))
-        if len(found):
-            first = np.minimum(first, found.min(axis=0) + block.begin)
-            last = np.maximum(last, found.max(axis=0) + block.begin + 1)
-    if not last.any():
-        first, last = np.zeros_like(last), np.ones_like(last)
-    return Box(tuple(map(int, first)), tuple(map(int, last)))
+        job.store.write(block_steps.SKELETON, number, pack(thin & mask))
 
 
 def _number_selected(job: PatchJob) -> int:

@@ -185,6 +185,7 @@ def overlay(instances: Source, subject: Subject, settings: VisualizeSettings) ->
         criterion=evaluation.localization_criterion,
         assignment=evaluation.assignment_strategy,
         remove_small=evaluation.remove_small_components,
+        partly=evaluation.partly,
     )
     return overlay_figure(raw, errors, settings=settings, title=sample.name)
 

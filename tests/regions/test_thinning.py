@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.morphology import skeletonize
 
-from instaseg.metrics.thinning import thin_volume
+from instaseg.regions.thinning import thin_volume
 
 
 def thinned(volume):
