@@ -5,18 +5,22 @@
     python benchmarks/large_volume.py volume --side 1024 --block 96 --workers 1
     python benchmarks/large_volume.py graph --nodes 10000000 --edges-per-node 5
 
-The volume's patches are made on the fly, for the box that is asked for, so that nothing but results
-of blocks and the labels lie on disk. Prints time, peak memory, and how the neurons came back.
+The volume's codes are made on the fly, for the box that is asked for, and decoded there, so that
+nothing but results of blocks and the labels lie on disk. Prints time, peak memory of the largest
+process, and how the neurons came back.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
+import math
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +35,12 @@ from instaseg.blockwise.store import open_store
 from instaseg.geometry import Box
 from instaseg.io.arrays import new_array, open_array
 from instaseg.methods.patches.block_steps import PatchJob
-from instaseg.methods.patches.blocks import label_blocks
+from instaseg.methods.patches.blocks import add_edges, label_blocks
 from instaseg.methods.patches.config import LabelSettings
 from instaseg.methods.patches.offsets import window
 from instaseg.methods.patches.partition import partition
-from instaseg.methods.patches.patch_graph import PatchGraph
+from instaseg.methods.patches.patch_graph import EdgeSums, weighted_graph
+from instaseg.methods.patches.stored import decode_patches
 
 PATCH_SHAPE = (7, 7, 7)
 RADIUS = 2
@@ -109,19 +114,35 @@ class Neurons:
         del box
 
     def affinities(self, box: Box, centres: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Return patches at `centres`, right up to noise that any block sees alike."""
+        """Return patches at `centres`, decoded from codes as those of a network would be."""
+        codes = np.zeros((CODE_UNITS, *box.shape), np.uint8)
+        codes[:, centres] = self._codes(box, np.argwhere(centres))
+        return decode_patches(codes, centres, decode, patch_size=math.prod(PATCH_SHAPE))
+
+    def _codes(self, box: Box, at: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return codes ``(units, n)``: the bits of true patches, and a seed of the noise."""
         patch = window(PATCH_SHAPE)
         labels = self.labels(box.grow(patch.radius))
-        out = np.zeros((patch.size, *box.shape), np.uint8)
-        at = np.argwhere(centres)
         own = labels[tuple((at + patch.radius).T)]
-        place = at + np.array(box.begin)
-        key = (place * np.array([73856093, 19349663, 83492791])).sum(axis=1)
-        for k, offset in enumerate(patch.offsets()):
-            same = labels[tuple((at + patch.radius + offset).T)] == own
-            noise = ((key + k * 2654435761) >> 7) % 60
-            out[k][centres] = np.where(same, 255 - noise, noise)
-        return out
+        bits = np.stack(
+            [labels[tuple((at + patch.radius + offset).T)] == own for offset in patch.offsets()]
+        )
+        key = ((at + np.array(box.begin)) * np.array([73856093, 19349663, 83492791])).sum(axis=1)
+        return np.concatenate([np.packbits(bits, axis=0), (key[None] >> 7).astype(np.uint8)])
+
+
+CODE_UNITS = -(-math.prod(PATCH_SHAPE) // 8) + 1
+
+
+def decode(codes: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the probabilities ``(K, n)`` that codes ``(units, n)`` stand for: patches with noise.
+
+    The noise of a voxel is the same in any block.
+    """
+    size = math.prod(PATCH_SHAPE)
+    same = np.unpackbits(codes[:-1], axis=0, count=size).astype(bool)
+    noise = ((codes[-1].astype(np.int64) + np.arange(size)[:, None] * 2654435761) >> 7) % 60
+    return (np.where(same, 255 - noise, noise) / 255).astype(np.float32)
 
 
 def label_volume(side: int, block: int, workers: int, folder: Path) -> None:
@@ -177,20 +198,44 @@ def _counted(pairs: NDArray[np.int32]) -> tuple[list[tuple[int, int]], list[int]
     return [(int(a), int(b)) for a, b in found], [int(n) for n in number]
 
 
+@dataclass(frozen=True)
+class RandomEdges:
+    """What blocks add to a random graph of near nodes; a fifth of each part comes twice."""
+
+    nodes: int
+    edges_per_node: int
+    parts: int = 1000
+
+    def __call__(self) -> Iterator[EdgeSums]:
+        """Yield the parts, made anew each time."""
+        ends = np.linspace(0, self.nodes, self.parts + 1).astype(np.int64)
+        steps = np.arange(1, self.edges_per_node + 1) ** 3
+        for number, (begin, end) in enumerate(itertools.pairwise(ends)):
+            rng = np.random.default_rng(number)
+            own = np.arange(max(0, begin - (end - begin) // 5), end)
+            first, second = np.repeat(own, len(steps)), (own[:, None] + steps).ravel()
+            edges = np.column_stack([first, second])[second < self.nodes]
+            every = np.stack([rng.normal(300, 500, len(edges)), rng.uniform(1, 900, len(edges))])
+            every = every.T.astype(np.int64) + np.array([0, 1])
+            yield EdgeSums(edges, every, every // 10)
+
+
 def partition_graph(nodes: int, edges_per_node: int) -> None:
-    """Partition a random graph of near nodes and print what it took."""
-    rng = np.random.default_rng(0)
-    first = np.repeat(np.arange(nodes, dtype=np.int64), edges_per_node)
-    second = first + np.tile(np.arange(1, edges_per_node + 1) ** 3, nodes)
-    edges = np.column_stack([first, second])[second < nodes]
-    affinities = rng.normal(0.3, 0.5, len(edges))
+    """Add up the edges of blocks, partition the graph, and print what it took."""
+    begin = time.perf_counter()
+    sums = add_edges(RandomEdges(nodes, edges_per_node), nodes)
+    graph = weighted_graph(sums, nodes, scale=1e-3, same_patch_weight=0.2)
+    del sums
+    seconds = time.perf_counter() - begin
+    print(f"edges added up: {seconds:.0f} s, peak memory {_peak():.1f} GiB", flush=True)
     for how in ("components", "mutex"):
         begin = time.perf_counter()
-        instances = partition(PatchGraph(nodes, edges, affinities), how=how)
+        instances = partition(graph, how=how)
         seconds = time.perf_counter() - begin
         print(
-            f"{how}: {nodes} patches, {len(edges)} edges, {instances.max()} instances:"
-            f" {seconds:.0f} s, peak memory {_peak():.1f} GiB"
+            f"{how}: {nodes} patches, {len(graph.edges)} edges, {instances.max()} instances:"
+            f" {seconds:.0f} s, peak memory {_peak():.1f} GiB",
+            flush=True,
         )
 
 

@@ -27,7 +27,7 @@ from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box, whole
 from instaseg.methods.patches import bits
-from instaseg.methods.patches.block_steps import RANKED, PatchJob
+from instaseg.methods.patches.block_steps import NODES, RANKED, SELECTED, PatchJob
 from instaseg.methods.patches.cover import passes
 
 CHOICE = "choice"
@@ -208,6 +208,19 @@ def read_kept(job: PatchJob, number: int) -> NDArray[np.bool_]:
     if job.settings.thin_out == "none":
         return chosen > 0
     return np.asarray(_read_thinned(job, number, chosen) == CHOSEN, dtype=bool)
+
+
+def write_selected(task: BlockTask[PatchJob]) -> None:
+    """Store the selected patches of a block with their numbers among all."""
+    job, number = task.job, task.number
+    kept = read_kept(job, number)
+    selected = {
+        "positions": job.store.read(RANKED, number, ["positions"])["positions"][kept],
+        "nodes": job.store.read(NODES, number)["nodes"],
+        "bits": job.read_bits(number, job.settings.patch_threshold)[kept],
+        "paints": job.read_bits(number, job.settings.painted_above)[kept],
+    }
+    job.store.write(SELECTED, number, selected)
 
 
 def thin_round(task: RoundTask) -> int:

@@ -11,8 +11,9 @@ Only the partition of the patch graph, and for packed output the choice of chann
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def label_blocks(job: PatchJob, run: Run) -> Painted:
     block_selection.choose(job, run)
     if job.settings.thin_out == "greedy":
         block_selection.thin_out(job, run)
-    nodes = _number_selected(job)
+    nodes = _number_selected(job, run)
     _for_all(job, run, block_steps.sum_edges, block_steps.EDGES, "connect patches")
     count = _partition(job, nodes)
     if job.source.overlap(job.blocks.boxes[0]) is not None:
@@ -119,13 +120,13 @@ def _write_skeleton(job: PatchJob) -> None:
         job.store.write(block_steps.SKELETON, number, pack(thin & mask))
 
 
-def _number_selected(job: PatchJob) -> int:
+def _number_selected(job: PatchJob, run: Run) -> int:
     """Store the selected patches of every block with their numbers in the order of selection."""
     numbers = range(len(job.blocks))
     chosen, scores, positions = [], [], []
     for number in numbers:
         kept = block_selection.read_kept(job, number)
-        ranked = job.store.read(block_steps.RANKED, number)
+        ranked = job.store.read(block_steps.RANKED, number, ["scores", "positions"])
         chosen.append(block_selection.read_chosen(job, number)[kept])
         scores.append(ranked["scores"][kept])
         positions.append(ranked["positions"][kept])
@@ -136,15 +137,9 @@ def _number_selected(job: PatchJob) -> int:
     nodes[order] = np.arange(len(order))
     ends = np.cumsum([0, *map(len, positions)])
     for number in numbers:
-        if not job.store.has(block_steps.SELECTED, number):
-            kept = block_selection.read_kept(job, number)
-            selected = {
-                "positions": positions[number],
-                "nodes": nodes[ends[number] : ends[number + 1]],
-                "bits": job.read_bits(number, job.settings.patch_threshold)[kept],
-                "paints": job.read_bits(number, job.settings.painted_above)[kept],
-            }
-            job.store.write(block_steps.SELECTED, number, selected)
+        of_block = nodes[ends[number] : ends[number + 1]]
+        job.store.write(block_steps.NODES, number, {"nodes": of_block})
+    _for_all(job, run, block_selection.write_selected, block_steps.SELECTED, "number patches")
     return len(nodes)
 
 
@@ -152,39 +147,59 @@ def _partition(job: PatchJob, nodes: int) -> int:
     """Cut the whole graph into instances; store each patch's one; return how many there are."""
     settings = job.settings
     graph = weighted_graph(
-        _all_edges(job),
+        add_edges(partial(_parts_of_edges, job), nodes),
         nodes,
         scale=assembly.unit(settings, job.window),
         same_patch_weight=settings.same_patch_weight,
     )
     instances = partition(graph, how=settings.partition, single_patches=settings.single_patches)
     for number in range(len(job.blocks)):
-        mine = job.store.read(block_steps.SELECTED, number, ["nodes"])["nodes"]
+        mine = job.store.read(block_steps.NODES, number)["nodes"]
         job.store.write(block_steps.MEMBERS, number, {"instances": instances[mine]})
     return int(instances.max(initial=0))
 
 
-def _all_edges(job: PatchJob) -> EdgeSums:
-    """Return the edges of all blocks; the parts of one edge are added up."""
-    parts = [job.store.read(block_steps.EDGES, n) for n in range(len(job.blocks))]
-    return add_edges([EdgeSums(p["edges"], p["every"], p["same"]) for p in parts])
+def _parts_of_edges(job: PatchJob) -> Iterator[EdgeSums]:
+    """Yield what each block adds to the graph."""
+    for number in range(len(job.blocks)):
+        part = job.store.read(block_steps.EDGES, number)
+        yield EdgeSums(part["edges"], part["every"], part["same"])
 
 
-def add_edges(parts: Sequence[EdgeSums]) -> EdgeSums:
-    """Return the sum of parts of a graph: every edge once, in lexicographic order."""
-    edges = np.concatenate([part.edges for part in parts])
-    every = np.concatenate([part.every for part in parts])
-    same = np.concatenate([part.same for part in parts])
-    if not len(edges):
-        return EdgeSums(edges, every, same)
-    order = np.lexsort((edges[:, 1], edges[:, 0]))
-    edges = edges[order]
-    first = np.flatnonzero(np.r_[True, (edges[1:] != edges[:-1]).any(axis=1)])
-    return EdgeSums(
-        edges[first],
-        np.add.reduceat(every[order], first, axis=0),
-        np.add.reduceat(same[order], first, axis=0),
-    )
+def add_edges(parts: Callable[[], Iterable[EdgeSums]], nodes: int) -> EdgeSums:
+    """Return the sum of parts of a graph: every edge once, in lexicographic order.
+
+    The parts are read twice: first which edges there are, then what is known of them. So memory is
+    that of the result and of one part.
+
+    Parameters
+    ----------
+    parts : callable
+        Yields the parts, the same ones each time.
+    nodes : int
+        Number of patches.
+    """
+    found, waiting = np.zeros(0, np.int64), [np.zeros(0, np.int64)]
+    for part in parts():
+        waiting.append(_edge_keys(part, nodes))
+        if sum(map(len, waiting)) > len(found) // 4 + MOST_WAITING:
+            found, waiting = np.unique(np.concatenate([found, *waiting])), []
+    found = np.unique(np.concatenate([found, *waiting]))
+    every, same = np.zeros((len(found), 2), np.int64), np.zeros((len(found), 2), np.int64)
+    for part in parts():
+        place = np.searchsorted(found, _edge_keys(part, nodes))
+        np.add.at(every, place, part.every)
+        np.add.at(same, place, part.same)
+    return EdgeSums(np.stack(np.divmod(found, max(nodes, 1)), axis=1), every, same)
+
+
+MOST_WAITING = 1 << 20
+"""Edges that wait to be sorted in among those known, beside a quarter of these."""
+
+
+def _edge_keys(part: EdgeSums, nodes: int) -> NDArray[np.int64]:
+    """Return one number for each edge, in their lexicographic order."""
+    return part.edges[:, 0] * nodes + part.edges[:, 1]
 
 
 def _choose_channels(job: PatchJob, run: Run, count: int) -> None:

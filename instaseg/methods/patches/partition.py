@@ -59,8 +59,8 @@ def _components(graph: PatchGraph) -> NDArray[np.int64]:
 def _mutex(graph: PatchGraph) -> NDArray[np.int64]:
     from bioimage_cpp.graph import UndirectedGraph, mutex_watershed
 
-    a, b = graph.edges.T
-    order = np.lexsort((b, a, -np.abs(graph.affinities)))
+    # edges come in lexicographic order, which decides between equal ones
+    order = np.argsort(-np.abs(graph.affinities), kind="stable")
     # strengths become ranks, all different, so that no tie is left to the library's sort
     strength = np.empty(len(order), dtype=np.float64)
     strength[order] = np.arange(len(order), 0, -1)

@@ -146,9 +146,12 @@ def weighted_graph(
     `scale` is the consensus of one fixed-point unit; the other parameters are those of
     :func:`patch_graph`.
     """
-    total = sums.every - (1 - same_patch_weight) * 2.0 * sums.same
-    known = total[:, 1] > 1e-9
-    return PatchGraph(nodes, sums.edges[known], scale * total[known, 0] / total[known, 1])
+    # column by column: of a large graph even one array more counts
+    total, count = (
+        sums.every[:, n] - (1 - same_patch_weight) * 2.0 * sums.same[:, n] for n in range(2)
+    )
+    known = count > 1e-9
+    return PatchGraph(nodes, sums.edges[known], scale * total[known] / count[known])
 
 
 def neighbours(positions: NDArray[np.int64], window: Window, distance: int) -> NDArray[np.int64]:

@@ -121,12 +121,11 @@ class StoredPatches:
             return patches
         part = bounding_box(centres)
         stored = self._read(name, part.shift(box.begin))
-        if name == "affs":
-            patches[(slice(None), *part.slices)] = stored
-        else:
+        if name == "code":
             assert self.decode is not None
-            codes = stored[:, centres[part.slices]]
-            patches[:, centres] = quantise(self.decode(codes), stored.dtype)
+            inside = centres[part.slices]
+            stored = decode_patches(stored, inside, self.decode, patch_size=self.patch_size)
+        patches[(slice(None), *part.slices)] = stored
         return patches
 
     def _open(self, name: str) -> Reader:
