@@ -188,7 +188,9 @@ def within(points: NDArray[np.integer], box: Box) -> NDArray[np.bool_]:
     )
 
 
-def automatic_block_shape(shape: Sequence[int], *, most: int, least: Sequence[int]) -> Coordinate:
+def automatic_block_shape(
+    shape: Sequence[int], *, most: int, least: Sequence[int], halo: Sequence[int] | None = None
+) -> Coordinate:
     """Return a block shape of about `most` voxels: the whole volume, or its longest sides halved.
 
     Parameters
@@ -196,9 +198,11 @@ def automatic_block_shape(shape: Sequence[int], *, most: int, least: Sequence[in
     shape : sequence of int
         The volume in voxels.
     most : int
-        Voxels of a block.
+        Voxels of a block with its halo.
     least : sequence of int
         Sides that are not halved any more: halos would outweigh the block.
+    halo : sequence of int, optional
+        Voxels per axis that are read beside the block, on both sides together; none by default.
 
     Examples
     --------
@@ -206,7 +210,7 @@ def automatic_block_shape(shape: Sequence[int], *, most: int, least: Sequence[in
     (40, 125, 125)
     """
     block = list(shape)
-    while np.prod(block, dtype=float) > most:
+    while np.prod(np.array(block) + np.array(halo or 0), dtype=float) > most:
         wide = [a for a in range(len(block)) if block[a] >= 2 * least[a]]
         if not wide:
             break

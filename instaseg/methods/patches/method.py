@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.grid import BlockGrid, automatic_block_shape
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-MOST_VALUES = 2**30
-"""Patch voxels of a prediction that is labelled as a whole; larger ones in blocks."""
+MOST_BYTES = 5 * 2**30
+"""Patches and consensus of a prediction that is labelled as a whole, if all of it is foreground;
+larger ones are labelled in blocks of at most half as much."""
 
 
 @dataclass(frozen=True)
@@ -262,18 +263,13 @@ class PatchesMethod:
 
     def block_shape(self, shape: Sequence[int]) -> Coordinate | None:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""
-        size = math.prod(self.patch_shape)
-        if size * math.prod(shape) <= MOST_VALUES:
+        # patches in half precision, and the rows of the consensus, of every voxel at worst
+        each = 2 * (math.prod(self.patch_shape) + window(self.patch_shape).length)
+        if each * math.prod(shape) <= MOST_BYTES:
             return None
-        block, halo = list(shape), [6 * (side // 2) for side in self.patch_shape]
-        while size * math.prod(b + h for b, h in zip(block, halo, strict=True)) > MOST_VALUES // 2:
-            # a block that is thinner than its halo is mostly halo
-            wide = [a for a in range(len(block)) if block[a] > max(8, halo[a])]
-            if not wide:
-                break
-            longest = max(wide, key=lambda a: block[a])
-            block[longest] = -(-block[longest] // 2)
-        return tuple(block)
+        halo = [6 * (side // 2) for side in self.patch_shape]
+        least = [max(4, reach // 2) for reach in halo]
+        return automatic_block_shape(shape, most=MOST_BYTES // 2 // each, least=least, halo=halo)
 
     def label_blocks(
         self,

@@ -372,3 +372,20 @@ def test_channels_of_instances_keep_their_axis(touching_squares):
     prediction = perfect(touching_squares, (5, 5), (2, 2))
     (found,) = method((5, 5)).label(prediction, [settings_])
     assert found.shape == (3, *touching_squares.shape)
+
+
+@pytest.mark.parametrize(
+    ("patch", "shape", "whole"),
+    [
+        ((7, 7, 7), (1000, 1000, 1000), (120, 120, 120)),
+        ((25, 25), (9000, 9000), (1024, 1024)),
+    ],
+)
+def test_blocks_fit_in_memory_even_if_all_is_foreground(patch, shape, whole):
+    large = method(patch)
+    assert large.block_shape(whole) is None
+    block = large.block_shape(shape)
+    read = np.prod([b + 6 * (side // 2) for b, side in zip(block, patch, strict=True)])
+    # two bytes for each voxel of a patch, and for each pair of half the window around a voxel
+    window = np.prod([2 * side - 1 for side in patch])
+    assert 2**28 < 2 * read * (np.prod(patch) + window // 2) < 2**32
