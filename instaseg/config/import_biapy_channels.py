@@ -51,8 +51,9 @@ def channels(source: Source, data: Tables) -> Tables:
         f"{', '.join(words)} as in {_VERSIONS[source.letters]}: {', '.join(meaning.names)}"
         f"{_changed(words, source)}",
     )
-    method = {"name": "channels", "channels": list(meaning.names), **_losses(source, words)}
-    tables: Tables = {**data, "method": method}
+    implied = {"losses": list(meaning.losses)} if meaning.losses else {}
+    method = {"name": "channels", "channels": list(meaning.names), **implied}
+    tables: Tables = {**data, "method": method | _losses(source, words)}
     tables |= {f"method.{name}": dict(keys) for name, keys in meaning.settings.items()}
     _adapt_targets(source, tables)
     _add_instance_classes(source, tables)
@@ -199,7 +200,8 @@ def _adapt_targets(source: Source, tables: Tables) -> None:
     if needed or (not masked and "distance" in names):
         # There the mask of a flow is the distance, which then has to be learnt everywhere.
         tables.setdefault("method.distance", {})["learnt"] = "everywhere"
-    mode = _contour_mode(source)
+    mode = _options(source, tables)
+    _weigh_borders(source, tables)
     if mode is None or mode == "thick":
         return
     ours = {"inner": "inner", "outer": "outer", "dense": _DENSE[source.letters]}.get(mode)
@@ -220,8 +222,19 @@ _DENSE = {
 """What became of ``dense``, which from 3.6 is the background next to the foreground."""
 
 
-def _contour_mode(source: Source) -> str | None:
-    """Return what belongs to a contour: a key of its own until 3.5, an option of C from 3.6."""
+_OPTIONS: dict[tuple[str, str], tuple[str, str, dict[Any, Any] | None]] = {
+    ("R", "nrays"): ("rays", "number", None),
+    ("Db", "val_type"): ("distance", "scale", {"norm": "instance", "raw": "physical"}),
+    ("Db", "mask_values"): ("distance", "learnt", {True: "foreground", False: "everywhere"}),
+}
+"""Options of letters from 3.6: our table, key, and values where they are called otherwise."""
+
+
+def _options(source: Source, tables: Tables) -> str | None:
+    """Translate options of letters; return what belongs to a contour.
+
+    That is a key of its own until 3.5, and an option of ``C`` from 3.6.
+    """
     mode = source.take(_MODE)
     options = source.take(f"{_SEG}DATA_CHANNELS_EXTRA_OPTS", default=[])
     for group in options if isinstance(options, list) else [options]:
@@ -229,10 +242,33 @@ def _contour_mode(source: Source) -> str | None:
             given = dict(keys) if isinstance(keys, Mapping) else {}
             if letter == "C":
                 mode = given.pop("mode", mode)
-            if given:
+            left = [
+                str(key) for key, value in given.items() if not _option(letter, key, value, tables)
+            ]
+            if left:
                 source.remark(
                     f"{_SEG}DATA_CHANNELS_EXTRA_OPTS",
-                    f"{letter}: {', '.join(map(str, given))} not translated; see the channel's own"
+                    f"{letter}: {', '.join(left)} not translated; see the channel's own"
                     " table below [method]",
                 )
     return None if mode is None else str(mode)
+
+
+def _option(letter: str, key: str, value: Any, tables: Tables) -> bool:
+    """Translate one option of a letter; return whether it has a counterpart."""
+    table, ours, values = _OPTIONS.get((letter, key), ("", "", None))
+    if values is not None:
+        value = values.get(value)
+    if not table or value is None:
+        return False
+    tables.setdefault(f"method.{table}", {})[ours] = value
+    return True
+
+
+def _weigh_borders(source: Source, tables: Tables) -> None:
+    """Translate the weight of background between instances, as large as for the first U-Net."""
+    kind = source.take(f"{_SEG}BORDER_EXTRA_WEIGHTS", default="")
+    if kind == "unet-like":
+        tables["method.border_weight"] = {"strength": 10.0}
+    elif kind:
+        source.remark(f"{_SEG}BORDER_EXTRA_WEIGHTS", f"{kind} is not available; left out")

@@ -362,6 +362,8 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
                 truth_faults=_truth_faults(context),
                 instance_classes=context.method.instance_classes,
             )
+            if PREDICTING & {stage.name for stage in stages}:
+                _check_rotations(samples, context)
             check_together = RESULTS[context.method.result].check_together
             if labels == "required" and check_together is not None:
                 check_together(samples, context.method_spec)
@@ -369,6 +371,20 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
             problems.append(str(error))
     if problems:
         raise DataError(_together(problems))
+
+
+def _check_rotations(samples: Sequence[Sample], context: Context) -> None:
+    """Check that images predicted in rotated positions look alike in them."""
+    if context.config.prediction.symmetries != "flips_and_rotations":
+        return
+    for sample in samples:
+        y, x = sample.resolution[-2:]
+        if y != x:
+            raise ConfigError(
+                f"[prediction] symmetries: expected 'flips' or 'none' because the voxels of"
+                f" {sample.name} have sides of {y:g} and {x:g} along y and x, found"
+                " 'flips_and_rotations'; change it, or data.voxel_size"
+            )
 
 
 def _instances(
@@ -489,13 +505,6 @@ def _overlaps(method: Method) -> Literal["may_overlap", "separate", "none"]:
 def _check_symmetries(context: Context) -> None:
     """Check that every head can be predicted in the turned positions that are asked for."""
     config = context.config
-    plane = (config.data.voxel_size or (1.0, 1.0))[-2:]
-    if config.prediction.symmetries == "flips_and_rotations" and plane[0] != plane[1]:
-        raise ConfigError(
-            "[prediction] symmetries: expected 'flips' or 'none' because data.voxel_size ="
-            f" {list(config.data.voxel_size or ())} differs along y and x, found"
-            " 'flips_and_rotations'"
-        )
     for symmetry in symmetries(config.prediction.symmetries, config.data.ndim):
         for head in context.method.heads:
             head.turn(np.zeros((head.channels, *(1,) * config.data.ndim)), symmetry)

@@ -501,6 +501,46 @@ def test_modes_of_contours(translated, channels, keys, mode, remark):
     assert remark in remarks
 
 
+def test_distances_and_rays_as_stardist_learns_them(translated):
+    options = "DATA_CHANNELS_EXTRA_OPTS: [{R: {nrays: 16}}]"
+    config, remarks = translated(instances("['Db', 'R']", options))
+    assert config.method.losses == ("bce", "l1")
+    assert config.method.distance.learnt == "everywhere"
+    assert config.method.rays.number == 16
+    assert "EXTRA_OPTS" not in remarks
+    given = "DATA_CHANNELS_LOSSES: [l1, l1]"
+    assert translated(instances("['Db', 'R']", given))[0].method.losses == ("l1", "l1")
+
+
+def test_options_of_distances_and_weight_of_borders(translated):
+    options = "DATA_CHANNELS_EXTRA_OPTS: [{Db: {val_type: raw, mask_values: False}}]"
+    weight = "BORDER_EXTRA_WEIGHTS: unet-like"
+    config, remarks = translated(instances("['F', 'Db']", f"{options}\n{weight}"))
+    assert config.method.losses == ()
+    assert (config.method.distance.scale, config.method.distance.learnt) == (
+        "physical",
+        "everywhere",
+    )
+    assert config.method.border_weight.strength == 10
+    assert "EXTRA_OPTS" not in remarks
+    assert "BORDER" not in remarks
+    _, remarks = translated(
+        instances("['F', 'Db']", "DATA_CHANNELS_EXTRA_OPTS: [{Db: {val_type: omnipose}}]")
+    )
+    assert "Db: val_type not translated" in remarks
+
+
+def test_keys_of_tests_are_answered(translated):
+    text = """DATA: {TEST: {LOAD_GT: True}}
+TEST: {FULL_IMG: True, ANALIZE_2D_IMGS_AS_3D_STACK: True, MATCHING_STATS_THS: [0.3]}
+"""
+    _, remarks = translated(instances("['F', 'C']", rest=text))
+    for key in ("FULL_IMG: the result is that of the whole image", 'data.stack = "z"'):
+        assert key in remarks
+    assert "evaluation.thresholds" in remarks
+    assert "no such key" not in remarks
+
+
 def test_distances_that_are_learnt_in_the_background_too(translated):
     config, _ = translated(instances("BD", "DISTANCE_CHANNEL_MASK: False"))
     assert config.method.distance.learnt == "everywhere"

@@ -302,7 +302,8 @@ class ChannelsSettings(Table):
             name: {**implied, **_given(values.get(name))}
             for name, implied in meaning.settings.items()
         }
-        return {**values, **tables, "channels": meaning.names}
+        losses = {"losses": meaning.losses} if meaning.losses else {}
+        return {**losses, **values, **tables, "channels": meaning.names}
 
     @field_validator("channels")
     @classmethod

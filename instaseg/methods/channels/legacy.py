@@ -30,10 +30,13 @@ class Meaning:
         Channels, by name.
     settings : mapping
         Keys that differ from the defaults, by table of ``[method]``.
+    losses : tuple of str
+        Loss of each channel; empty where each has its own.
     """
 
     names: tuple[str, ...]
     settings: Implied = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
 
 
 def translate(words: Sequence[str], names: Sequence[str], generation: Generation | None) -> Meaning:
@@ -71,7 +74,10 @@ def translate(words: Sequence[str], names: Sequence[str], generation: Generation
         found.append(name)
         for table, keys in implied.items():
             settings.setdefault(table, {}).update(keys)
-    return Meaning(tuple(found), settings)
+    # StarDist (doi:10.1007/978-3-030-00934-2_30) learns the distance like a probability.
+    rays = set(tokens) == {"Db", "R"}
+    losses = tuple(_WITH_RAYS[name] for name in found) if rays else ()
+    return Meaning(tuple(found), settings, losses)
 
 
 def letters_in(text: str, generation: Generation) -> list[str]:
@@ -187,6 +193,7 @@ def _db_from_3_6(tokens: Sequence[str]) -> tuple[str, Implied]:
 
 _FLOW = ("Gv", "Gh", "Gz")
 _PHYSICAL = {"scale": "physical"}
+_WITH_RAYS = {"distance": "bce", "rays": "l1"}
 
 _LETTERS: dict[Generation, dict[str, _Rule]] = {
     "biapy_before_3.0": {
