@@ -172,6 +172,24 @@ def test_blocks_give_the_same_classes(experiment, run):
     assert not list(whole.glob("*.blocks"))
 
 
+def test_images_resized_by_their_objects_give_classes_of_their_own_size(run, tmp_path):
+    stages = ("train", "predict", "label", "evaluate", "export")
+    sizes = ("--set", "data.object_size.target=8", "--set", "training.max_iterations=4")
+    both = ("--set", "vote_instances.output=both", "--set", "training.checkpoints=4")
+    code, printed = run("--do", *stages, *sizes, *both)
+    assert code == 0, printed.err
+    assert "objects of" in printed.err
+    (first, _) = sorted(tmp_path.glob("*/test/predicted/4/*.zarr"))
+    assert open_array(first, "volumes/pred_classes").shape[1:] != (64, 64)
+    (experiment,) = tmp_path.iterdir()
+    for path in experiment.glob("test/instances/4/*/*.zarr"):
+        assert read(path, "classes").shape == (64, 64)
+    pictures = sorted(experiment.glob("test/export/*.tif"))
+    assert len(pictures) == 4
+    for path in pictures:
+        assert tifffile.imread(path).shape[-2:] == (64, 64)
+
+
 def test_finished_work_is_skipped(experiment, run):
     code, printed = run("--do", "label", "evaluate", "status", "-id", experiment)
     assert code == 0, printed.err

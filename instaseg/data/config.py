@@ -91,8 +91,8 @@ class ObjectSizeSettings(Table):
 
     target: Literal["none"] | Annotated[float, Field(gt=0)] = "none"
     """Diameter in voxels that objects are resized to: in training each image by the median diameter
-    of its labelled instances; `none` leaves images as they are. Instances come back at the size of
-    the image."""
+    of its labelled instances, or connected regions of classes above 0; `none` leaves images as they
+    are. Results come back at the size of the image."""
     diameter: Literal["two_pass"] | Annotated[float, Field(gt=0)] = "two_pass"
     """Diameter of the objects in images that are predicted, in voxels; `two_pass` measures it in a
     first prediction of (the middle of) each image, resized as suits most training images."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from instaseg.data.classes import IGNORED, ClassMap
 from instaseg.geometry import Box
 from instaseg.io.arrays import NO_ATTRIBUTES, Reader, slabs
+from instaseg.io.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -238,3 +239,9 @@ class ClassImage:
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         classes: NDArray[Any] = self._layer[(slice(0, 1), *index)][0]
         return classes
+
+
+def class_image(sample: Sample, labels: Reader, class_map: ClassMap) -> ClassImage:
+    """Return a sample's labels as classes ``([z,] y, x)``, negative where there is no truth."""
+    layers = labels if sample.truth == "instances" else OneLayer(labels)
+    return ClassImage(ClassLayer(layers, class_map, sample.open_mask()))

@@ -1,7 +1,8 @@
 """Images brought to a common size of their objects.
 
-The diameter of an instance is that of the disc (or ball) with as many voxels; that of an image is
-the median of its instances. An image of diameter ``d`` is resized by ``target / d``.
+The diameter of an object is that of the disc (or ball) with as many voxels; that of an image is the
+median of its objects. An image of diameter ``d`` is resized by ``target / d``. Objects are
+instances, or where classes are learnt, connected regions of classes above 0.
 """
 
 from __future__ import annotations
@@ -9,39 +10,52 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.data.classes import ClassMap
 from instaseg.data.config import ObjectSizeSettings
+from instaseg.data.layers import class_image
 from instaseg.io.arrays import Reader, slabs
 from instaseg.io.samples import Sample
 
 logger = logging.getLogger(__name__)
+
+Objects = Literal["instances", "regions"]
+"""What is measured: labelled instances, or connected regions of classes above 0."""
 
 LEAST_DIAMETER = 2.0
 """Diameter in voxels below which something is not counted: it is debris."""
 
 
 def diameters(
-    labels: Reader | NDArray[Any], settings: ObjectSizeSettings, *, ndim: int
+    labels: Reader | NDArray[Any],
+    settings: ObjectSizeSettings,
+    *,
+    ndim: int,
+    objects: Objects = "instances",
 ) -> NDArray[np.float64]:
-    """Return the diameters of instances in voxels, in no particular order.
+    """Return the diameters of objects in voxels, in no particular order.
 
     Parameters
     ----------
     labels : Reader or ndarray
-        ``([z,] y, x)``, or ``(n, [z,] y, x)`` with one channel per instance; read slab by slab.
+        ``([z,] y, x)``, or ``(n, [z,] y, x)`` with one channel per instance; read slab by slab, of
+        16 million voxels at most, in each of which regions are regions of their own.
     settings : ObjectSizeSettings
         Which axes count: in the plane, an instance in a volume is as large as its largest section.
     ndim : int
         Spatial axes.
+    objects : {"instances", "regions"}
+        Whether `labels` are of instances or of classes.
     """
     solid = settings.axes == "all" and ndim == 3
     channels = len(labels.shape) > ndim
     ids, counts = [], []
-    for labelled, number in _counts(labels, ndim, sections=ndim == 3 and not solid):
+    for labelled, number in _counts(labels, ndim, objects, sections=ndim == 3 and not solid):
         ids.append(labelled)
         counts.append(number)
     if not ids:
@@ -56,16 +70,20 @@ def diameters(
 
 
 def _counts(
-    labels: Reader | NDArray[Any], ndim: int, *, sections: bool
+    labels: Reader | NDArray[Any], ndim: int, objects: Objects, *, sections: bool
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield labels (or numbers of channels) and their voxels, by slab, or by section of it."""
     space = tuple(labels.shape[len(labels.shape) - ndim :])
+    before = 0
     for index in slabs(space):
         if len(labels.shape) == ndim:
             block = labels[index]
             for part in block if sections else (block,):
-                found, number = np.unique(part, return_counts=True)
-                yield found.astype(np.int64), number
+                found, number = np.unique(
+                    part if objects == "instances" else _regions(part), return_counts=True
+                )
+                yield np.where(found > 0, found.astype(np.int64) + before, 0), number
+                before += int(found[-1]) if objects == "regions" else 0
             continue
         for channel in range(labels.shape[0]):
             block = labels[(slice(channel, channel + 1), *index)][0] != 0
@@ -73,11 +91,22 @@ def _counts(
                 yield np.array([channel]), np.array([np.count_nonzero(part)])
 
 
+def _regions(classes: NDArray[Any]) -> NDArray[Any]:
+    """Return the connected regions of classes above 0, numbered from 1."""
+    # As integers: see instaseg.blockwise.components.
+    regions: NDArray[Any] = cc3d.connected_components((classes > 0).astype(np.uint8))
+    return regions
+
+
 def median_diameter(
-    labels: Reader | NDArray[Any], settings: ObjectSizeSettings, *, ndim: int
+    labels: Reader | NDArray[Any],
+    settings: ObjectSizeSettings,
+    *,
+    ndim: int,
+    objects: Objects = "instances",
 ) -> float | None:
-    """Return the median diameter of an image's instances in voxels, None where it shows none."""
-    found = diameters(labels, settings, ndim=ndim)
+    """Return the median diameter of an image's objects in voxels, None where it shows none."""
+    found = diameters(labels, settings, ndim=ndim, objects=objects)
     found = found[found >= LEAST_DIAMETER]
     return float(np.median(found)) if found.size else None
 
@@ -121,7 +150,11 @@ class MeasuredSamples:
 
 
 def resized_by_labels(
-    samples: Sequence[Sample], settings: ObjectSizeSettings, *, typical: float | None = None
+    samples: Sequence[Sample],
+    settings: ObjectSizeSettings,
+    *,
+    class_map: ClassMap | None = None,
+    typical: float | None = None,
 ) -> MeasuredSamples:
     """Return samples resized by what their labels show; labels are read once.
 
@@ -131,6 +164,8 @@ def resized_by_labels(
         With labels.
     settings : ObjectSizeSettings
         With a target.
+    class_map : ClassMap, optional
+        What labels mean where they are classes.
     typical : float, optional
         Diameter that counts for samples without instances; by default the median of the others.
 
@@ -139,7 +174,7 @@ def resized_by_labels(
     DataError
         If an array is missing or damaged.
     """
-    found = [_diameter(sample, settings) for sample in samples]
+    found = [_diameter(sample, settings, class_map) for sample in samples]
     known = [diameter for diameter in found if diameter is not None]
     assert settings.target != "none", "ask before"
     middle = float(np.median(known)) if known else settings.target
@@ -156,6 +191,13 @@ def resized_by_labels(
     return MeasuredSamples(tuple(sized), middle)
 
 
-def _diameter(sample: Sample, settings: ObjectSizeSettings) -> float | None:
+def _diameter(
+    sample: Sample, settings: ObjectSizeSettings, class_map: ClassMap | None
+) -> float | None:
     labels = sample.open_labels()
-    return None if labels is None else median_diameter(labels, settings, ndim=sample.ndim)
+    if labels is None:
+        return None
+    if class_map is None:
+        return median_diameter(labels, settings, ndim=sample.ndim)
+    classes = class_image(sample, labels, class_map)
+    return median_diameter(classes, settings, ndim=sample.ndim, objects="regions")

@@ -81,7 +81,7 @@ def _first_pass(
     predict_sample(
         predictor, part, normalize=statistics.apply, writers=prediction, margin=method.margin
     )
-    (instances,) = (
+    (found,) = (
         context.method_spec.at(sample.resolution)
         .build()
         .label(
@@ -91,7 +91,12 @@ def _first_pass(
             device=assembly_device(context),
         )
     )
-    return median_diameter(instances, context.config.data.object_size, ndim=sample.ndim)
+    return median_diameter(
+        found,
+        context.config.data.object_size,
+        ndim=sample.ndim,
+        objects="instances" if method.class_map is None else "regions",
+    )
 
 
 def _middle(shape: Sequence[int]) -> Box:

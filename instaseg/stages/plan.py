@@ -488,10 +488,10 @@ def _check_watching(context: Context) -> None:
 def _check_object_size(context: Context) -> None:
     """Check that the method gives something whose size can be measured."""
     target, result = context.config.data.object_size.target, context.method.result
-    if target != "none" and result != "instances":
+    if target != "none" and result == "points":
         raise ConfigError(
-            "[data.object_size] target: expected a method that gives instances, found one that"
-            f' gives {result}; set it to "none"'
+            "[data.object_size] target: expected a method that gives instances or classes, found"
+            ' one that gives points, which have no size; set it to "none"'
         )
 
 

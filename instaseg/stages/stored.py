@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from instaseg.errors import DataError
 from instaseg.geometry import Coordinate
-from instaseg.io.arrays import array_attributes, has_array, open_array
+from instaseg.io.arrays import Reader, array_attributes, has_array, open_array
+from instaseg.io.resampled import ResampledReader
 from instaseg.io.samples import read_whole
 from instaseg.methods.base import Head, Method
 from instaseg.methods.build import MethodSpec
@@ -26,6 +27,13 @@ def image_shape(prediction: Path, heads: Sequence[Head]) -> Coordinate | None:
     """Return the shape of the image, where a prediction was made at another size; else None."""
     stored = array_attributes(prediction, heads[0].key).get(IMAGE_SHAPE)
     return None if stored is None else tuple(int(n) for n in stored)
+
+
+def open_at_image_size(prediction: Path, key: str) -> Reader:
+    """Open a predicted head ``(c, [z,] y, x)`` at the size of its image."""
+    stored = open_array(prediction, key)
+    shape = stored.attributes.get(IMAGE_SHAPE)
+    return stored if shape is None else ResampledReader(stored, [int(n) for n in shape], "linear")
 
 
 def method_at(spec: MethodSpec, prediction: Path) -> Method:

@@ -93,7 +93,8 @@ def at_training_size(context: Context, dataset: Dataset) -> tuple[Dataset, dict[
     settings = context.config.data.object_size
     if settings.target == "none":
         return dataset, {}
-    measured = resized_by_labels(dataset.samples, settings)
+    class_map = context.method.class_map
+    measured = resized_by_labels(dataset.samples, settings, class_map=class_map)
     return replace(dataset, samples=measured.samples), {OBJECT_DIAMETER: measured.diameter}
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from instaseg.data.classes import ClassMap
 from instaseg.data.config import DataSettings, ObjectSizeSettings
 from instaseg.data.object_size import diameters, median_diameter, resized, resized_by_labels
 from instaseg.io.arrays import write_array
@@ -48,6 +49,21 @@ def test_with_all_axes_it_is_that_of_the_ball():
     np.testing.assert_allclose(diameters(labels, solid, ndim=3), [(6 * 64 / np.pi) ** (1 / 3)])
 
 
+def test_objects_of_classes_are_connected_regions():
+    classes = np.zeros((20, 20), np.int16)
+    classes[:4, :4], classes[:4, 4:8] = 1, 2  # one region of 32 voxels
+    classes[10:13, 10:13] = 1
+    classes[18:, 18:] = -1  # unknown
+    found = np.sort(diameters(classes, TO_TEN, ndim=2, objects="regions"))
+    np.testing.assert_allclose(found, [2 * np.sqrt(9 / np.pi), 2 * np.sqrt(32 / np.pi)])
+    # each section of a volume by itself, since a region in the plane is as large as its section
+    volume = np.stack([classes, classes])
+    assert len(diameters(volume, TO_TEN, ndim=3, objects="regions")) == 4
+    solid = ObjectSizeSettings(target=10, axes="all")
+    found = np.sort(diameters(volume, solid, ndim=3, objects="regions"))
+    np.testing.assert_allclose(found, np.cbrt(6 * np.array([18, 64]) / np.pi))
+
+
 def test_the_median_leaves_out_debris():
     assert median_diameter(squares(1, 1, 1, 9), TO_TEN, ndim=2) == pytest.approx(10.155, abs=1e-3)
     assert median_diameter(np.zeros((5, 5), int), TO_TEN, ndim=2) is None
@@ -79,6 +95,11 @@ def test_samples_come_at_the_target_size(samples):
         assert ((raw[0] > 100) == (labels > 0)).mean() > 0.97
         assert median_diameter(labels, TO_TEN, ndim=2) == pytest.approx(10, rel=0.08)
     assert first.resized(None) == samples[0]
+
+
+def test_samples_of_classes_come_at_the_target_size(samples):
+    found = resized_by_labels(samples, TO_TEN, class_map=ClassMap(2, objects="instances"))
+    assert found == resized_by_labels(samples, TO_TEN)
 
 
 def test_factors_are_bounded(samples):

@@ -109,12 +109,6 @@ def disagreements(tables: Mapping[str, Table]) -> Iterator[tuple[tuple[str, ...]
             ("training", "sampling", "probability_overlap"),
             "must be 0 with the method 'semantic', which knows no instances that could overlap",
         )
-    size = values.get("data", {}).get("object_size", {})
-    if size.get("target", "none") != "none":
-        yield (
-            ("data", "object_size", "target"),
-            "must be 'none' with the method 'semantic', whose labels have no instances to measure",
-        )
 
 
 def _wrong_names(

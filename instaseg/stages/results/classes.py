@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from instaseg.blockwise.work import Run
 from instaseg.data.check import class_faults
 from instaseg.data.classes import ClassMap
-from instaseg.data.layers import ClassImage, ClassLayer, OneLayer
+from instaseg.data.layers import class_image
 from instaseg.io.arrays import Reader
 from instaseg.io.image_files import stack_note
 from instaseg.io.samples import Sample
@@ -45,9 +45,7 @@ def class_map(method: MethodSpec) -> ClassMap:
 
 def open_truth(sample: Sample, method: MethodSpec) -> Reader:
     """Open a sample's ground truth as classes ``([z,] y, x)``, negative where there is none."""
-    labels = open_labels(sample)
-    layers = labels if sample.truth == "instances" else OneLayer(labels)
-    return ClassImage(ClassLayer(layers, class_map(method), sample.open_mask()))
+    return class_image(sample, open_labels(sample), class_map(method))
 
 
 def score(truth: Source, prediction: Source, subject: Subject, run: Run) -> Scores:

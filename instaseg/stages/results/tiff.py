@@ -14,6 +14,7 @@ from instaseg.io.arrays import Reader, open_array
 from instaseg.io.image_files import StackLayout, write_stack
 from instaseg.metrics.instance_classes import ClassOf
 from instaseg.stages.results.kind import ExportTask
+from instaseg.stages.stored import open_at_image_size
 
 # Values read at once, unless one plane of all channels is more.
 MOST_VALUES = 1 << 24
@@ -58,8 +59,8 @@ def _classes_of(page: NDArray[Any], classes: ClassOf, channel: int) -> NDArray[n
 
 
 def write_probabilities(task: ExportTask) -> None:
-    """Write stored probabilities ``(c, [z,] y, x)`` as numbers of single precision."""
-    reader, ndim = open_array(task.source, task.key), len(task.resolution)
+    """Write probabilities ``(c, [z,] y, x)`` of the image as numbers of single precision."""
+    reader, ndim = open_at_image_size(task.source, task.key), len(task.resolution)
     layout = _layout(reader.shape, np.dtype(np.float32), task)
     write_stack(task.output, (dequantise(p) for p in _pages(reader, ndim)), layout)
 

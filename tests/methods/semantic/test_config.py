@@ -65,10 +65,6 @@ def test_method_has_its_own_evaluation():
             r"probability_overlap: must be 0 with the method 'semantic'",
         ),
         (
-            ["data.object_size.target=30.0"],
-            r"target: must be 'none' with the method 'semantic'",
-        ),
-        (
             ["data.stack='z'"],
             r"\[data\]: stack = 'z' makes volumes of images: ndim must be 3; got 2",
         ),
