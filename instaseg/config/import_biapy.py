@@ -219,6 +219,7 @@ _NO_COUNTERPART = {
     "TEST.POST_PROCESSING": "see [postprocessing]",
     "TEST.FULL_IMG": "the result is that of the whole image, tile by tile; left out",
     "TEST.ANALIZE_2D_IMGS_AS_3D_STACK": 'set data.ndim = 3 and data.stack = "z"; left out',
+    "TEST.EVAL_BORDER_CROP": "instances at the border are compared as all others; left out",
     "TEST.BY_CHUNKS": "large volumes are always worked on in blocks; left out",
     "TEST.STATS": "whole images are predicted tile by tile; left out",
     "TEST.MATCHING_STATS": "scores at 0.5, 0.55 ... 0.95 are always computed; left out",

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from instaseg.settings import Shape, Table
 
@@ -41,6 +41,8 @@ MATCHED_LINES = ("clDice_TP", "avg_tp_skel_coverage")
 GENERAL_LINES = ("avg_gt_skel_coverage", "FS", "FM", "avg_f1_cov_score")
 GENERAL_BOUNDARIES = ("rRAND", "rINF")
 SUBSETS = ("overlapping", "dim")
+SIZES = ("small", "medium", "large")
+"""Subsets of true instances by size, where there are limits of sizes."""
 SUBSET_SCORES = ("Num GT", "TP", "recall_0_5", "mean_iou")
 SUBSET_LINES = ("coverage",)
 
@@ -111,6 +113,7 @@ def score_names(
     *,
     centre_lines: CentreLines = "measure",
     boundaries: Boundaries = "skip",
+    subsets: Sequence[str] = SUBSETS,
 ) -> list[str]:
     """Return every dotted name that ``score_instances`` gives a value to, in its order.
 
@@ -122,6 +125,8 @@ def score_names(
         As given to ``score_instances``; `skip` leaves out what needs centre lines.
     boundaries : {"skip", "sections", "volume"}
         As given to ``score_instances``; `skip` leaves out rRAND and rINF.
+    subsets : sequence of str
+        Those of true instances, with those by size where there are limits.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def score_names(
     names += [f"general.{name}" for name in GENERAL_LINES if lines]
     names += [f"general.{name}" for name in GENERAL_BOUNDARIES if boundaries != "skip"]
     per_subset = (*SUBSET_SCORES, *(SUBSET_LINES if lines else ()))
-    names += [f"subsets.{subset}.{name}" for subset in SUBSETS for name in per_subset]
+    names += [f"subsets.{subset}.{name}" for subset in subsets for name in per_subset]
     matched = (*MATCHED_SCORES, *MERGES_AND_SPLITS, *(MATCHED_LINES if lines else ()))
     per_threshold = (*COUNTS, *RATIOS, *matched)
     names += [
@@ -353,6 +358,9 @@ class EvaluationSettings(ComparisonSettings):
     remove_small_components: int = Field(default=0, ge=0)
     """Predicted instances of at most this many voxels are left out of the comparison; 0 keeps
     all."""
+    size_limits: tuple[()] | tuple[PositiveInt, PositiveInt] = ()
+    """Voxels of the largest small and of the largest medium true instance; adds scores of small,
+    medium and large instances, `subsets.small.recall_0_5` ..."""
     partly: bool = False
     """True where the ground truth is labelled partly: a prediction that lies on unlabelled
     background is then not counted as false."""
@@ -391,8 +399,14 @@ class EvaluationSettings(ComparisonSettings):
                 "centre_lines must be 'measure' where localization_criterion is 'cldice';"
                 " got 'skip'"
             )
+        limits = self.size_limits
+        if limits and limits[0] >= limits[1]:
+            problems.append(f"size_limits must ascend; got {list(limits)}")
         valid = score_names(
-            self.thresholds, centre_lines=self.centre_lines, boundaries=self.boundaries
+            self.thresholds,
+            centre_lines=self.centre_lines,
+            boundaries=self.boundaries,
+            subsets=(*SUBSETS, *(SIZES if limits else ())),
         )
         valid += instance_class_score_names(2)
         of_classes = set(instance_class_score_names())

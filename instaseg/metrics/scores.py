@@ -26,7 +26,7 @@ from instaseg.metrics.centre_lines import (
 from instaseg.metrics.centre_lines import centre_lines as thin
 from instaseg.metrics.config import (
     AVERAGES,
-    SUBSETS,
+    SIZES,
     THRESHOLDS,
     Assignment,
     Boundaries,
@@ -104,6 +104,7 @@ def score_instances(
     centre_lines: CentreLines = "measure",
     boundaries: Boundaries = "skip",
     dim: Sequence[int] = (),
+    size_limits: Sequence[int] = (),
     classes: InstanceClasses | None = None,
     run: Run = run_here,
 ) -> Scores:
@@ -141,6 +142,9 @@ def score_instances(
     dim : sequence of int
         True instances that are hard to see: their labels, or in an array with several channels the
         numbers of their channels, from 1.
+    size_limits : sequence of int
+        Voxels of the largest small and of the largest medium true instance; empty for no scores by
+        size.
     classes : InstanceClasses, optional
         Of which class the instances of both sides are.
     run : callable
@@ -156,10 +160,11 @@ def score_instances(
         ``FM`` (false splits and merges, many to many), ``avg_f1_cov_score`` (mean of coverage and
         ``avFscore``; the ranking score of FISBe is that of counts summed over images, see
         :func:`instaseg.metrics.summary.pooled_scores`), ``rRAND`` and ``rINF``. ``subsets``: for
-        the true instances that share voxels with another one (``overlapping``) and for the ``dim``
-        ones ``Num GT``, the matches at 0.5 ``TP`` and their share ``recall_0_5``, ``mean_iou``
-        (intersection over union with the prediction that is theirs when the best pairs are taken
-        first, one to one; 0 where there is none) and ``coverage`` (of their centre lines).
+        the true instances that share voxels with another one (``overlapping``), for the ``dim``
+        ones, and with limits for ``small``, ``medium`` and ``large`` ones ``Num GT``, the matches
+        at 0.5 ``TP`` and their share ``recall_0_5``, ``mean_iou`` (intersection over union with the
+        prediction that is theirs when the best pairs are taken first, one to one; 0 where there is
+        none) and ``coverage`` (of their centre lines).
         ``confusion_matrix``: for every threshold ``th_0_5``, ``th_0_55`` ... the counts ``AP_TP``,
         ``AP_FP``, ``AP_FN``; ``precision``, ``recall``, ``AP`` (their product), ``fscore`` =
         2TP/(2TP+FP+FN), ``S`` = TP/(TP+FP+FN); the sum of the scores of the matches divided by TP
@@ -228,10 +233,14 @@ def score_instances(
     if boundaries != "skip":
         general |= boundary_scores(true, predicted, extent=boundaries)
     chosen = {"overlapping": true.overlapping, "dim": _named(true, dim)}
+    chosen |= _by_size(true, size_limits)
     overlap = None
     if any(members.any() for members in chosen.values()):
         overlap = (locate_by_voxels(true, predicted, run=run) if by_lines else where).score
-    subsets = {name: _subset_scores(chosen[name], matched[0.5], overlap, lines) for name in SUBSETS}
+    subsets = {
+        name: _subset_scores(members, matched[0.5], overlap, lines)
+        for name, members in chosen.items()
+    }
     listed = {threshold_key(t): found for t, found in confusion.items()}
     scores = {"general": general, "subsets": subsets, "confusion_matrix": listed | averages}
     if classes is not None:
@@ -274,6 +283,14 @@ def _named(true: Instances, dim: Sequence[int]) -> NDArray[np.bool_]:
     """Return which instances are listed, by label or, where there are several channels, channel."""
     named = true.channel + 1 if len(true.numberings) > 1 else true.label
     return np.isin(named, np.array(dim, np.int64))
+
+
+def _by_size(true: Instances, limits: Sequence[int]) -> dict[str, NDArray[np.bool_]]:
+    """Return which instances are small, medium and large; nothing without limits."""
+    if not limits:
+        return {}
+    size = np.searchsorted(np.array(limits, np.int64), true.sizes)
+    return {name: size == number for number, name in enumerate(SIZES)}
 
 
 def _subset_scores(

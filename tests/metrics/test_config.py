@@ -57,6 +57,15 @@ def test_own_thresholds_can_be_named():
     assert settings.metric in score_names(settings.thresholds)
 
 
+def test_scores_by_size_exist_where_there_are_limits():
+    name = "subsets.small.recall_0_5"
+    assert EvaluationSettings(metric=name, size_limits=(10, 20)).metric == name
+    with pytest.raises(ValidationError, match=r"metric must name a score; got 'subsets.small"):
+        EvaluationSettings(metric=name)
+    with pytest.raises(ValidationError, match=r"size_limits must ascend; got \[20, 20\]"):
+        EvaluationSettings(size_limits=(20, 20))
+
+
 def test_names():
     assert threshold_key(0.55) != threshold_key(0.5)
     assert len(score_names()) == len(set(score_names()))

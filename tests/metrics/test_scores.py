@@ -18,6 +18,7 @@ from instaseg.metrics.config import (
     MATCHED_LINES,
     MATCHED_SCORES,
     RATIOS,
+    SIZES,
     score_names,
     threshold_key,
 )
@@ -268,6 +269,16 @@ def test_dim_instances_of_a_label_image_are_named_by_their_labels():
     assert found["dim"]["mean_iou"] == pytest.approx(0.75 / 2)
     assert found["overlapping"]["Num GT"] == 0
     assert np.isnan(found["overlapping"]["recall_0_5"])
+
+
+def test_small_and_large_instances_on_their_own():
+    truth = np.array([[1, 1, 0, 2, 2, 2, 0, 3, 3, 3, 3, 0, 4, 4, 4, 4, 4]])
+    prediction = np.where(truth == 2, 0, truth)
+    found = score_instances(truth, prediction, ndim=2, size_limits=(2, 4))["subsets"]
+    counts = {name: (found[name]["Num GT"], found[name]["TP"]) for name in SIZES}
+    assert counts == {"small": (1, 1), "medium": (2, 1), "large": (1, 1)}
+    assert found["medium"]["mean_iou"] == 0.5
+    assert not set(SIZES) & set(score_instances(truth, prediction, ndim=2)["subsets"])
 
 
 def test_partly_labelled_truth_changes_nothing_about_what_was_found():

@@ -109,6 +109,7 @@ def score(truth: Source, instances: Source, subject: Subject, run: Run) -> Score
         partly=settings.partly,
         centre_lines=settings.centre_lines,
         boundaries=settings.boundaries,
+        size_limits=settings.size_limits,
         dim=listed_dim(open_labels(subject.sample).attributes, subject.sample),
         classes=classes,
         run=run,
