@@ -58,7 +58,7 @@ def growth(source: Source, channels: Sequence[str]) -> Tables:
     threshold = float(source.take(f"{_POST}VORONOI_TH", default=0.0))
     if not wanted:
         return {}
-    areas = ("foreground", "background", "interior")
+    areas = ("foreground", "interior", "background")
     head = next((name for name in areas if name in channels), None)
     if head is None:
         source.remark(
@@ -66,16 +66,14 @@ def growth(source: Source, channels: Sequence[str]) -> Tables:
             f"the channels {', '.join(channels)} give no mask; see [postprocessing.voronoi]",
         )
         return {}
-    if threshold <= 0:
-        source.remark(f"{_POST}VORONOI_TH", "not found by Otsu here; 0.5 is taken")
-        threshold = 0.5
-    told = "; contours, which were part of the mask, are not" if head == "interior" else ""
-    source.remark(
-        f"{_POST}VORONOI_ON_MASK", f"instances grow along paths inside the mask ({head}){told}"
-    )
-    keys: dict[str, Any] = {"head": head, "threshold": threshold}
+    keys: dict[str, Any] = {"head": head, "threshold": threshold if threshold > 0 else "otsu"}
+    if head == "interior" and "contour" in channels:
+        keys["plus"] = ["contour"]  # together the instance: what BiaPy sums
     if head == "background":
-        keys |= {"side": "below", "threshold": 1 - threshold}
+        keys["side"] = "below"
+        keys["threshold"] = 1 - threshold if threshold > 0 else "otsu"
+    mask = " + ".join([head, *keys.get("plus", [])])
+    source.remark(f"{_POST}VORONOI_ON_MASK", f"instances grow along paths inside the mask ({mask})")
     return {"postprocessing.voronoi": keys}
 
 

@@ -229,11 +229,13 @@ class VoronoiSettings(Table):
     left out. Distances are those of paths inside the mask, in physical units."""
     channel: int = Field(default=0, ge=0)
     """Channel of the head, from 0."""
+    plus: tuple[str, ...] = ()
+    """Other heads whose first channel is added to it, such as `contour` to `interior`."""
     side: Literal["above", "below"] = "above"
     """Whether the mask is where the channel is above `threshold` or below it, as for a channel of
     the background or of distances."""
-    threshold: float = 0.5
-    """Value of the channel that bounds the mask."""
+    threshold: float | Literal["otsu"] = 0.5
+    """Value of the channel that bounds the mask; `otsu` finds one for each image."""
     most: float | None = Field(default=None, gt=0)
     """How far instances grow at most, in physical units; as far as the mask reaches where it is
     left out."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from instaseg.errors import ConfigError, DataError
 from instaseg.geometry import Box, Coordinate
 from instaseg.inference.quantise import dequantise
-from instaseg.io.arrays import IMAGE_SUFFIXES, Reader, open_array
+from instaseg.io.arrays import IMAGE_SUFFIXES, Reader, open_array, slabs
 from instaseg.io.resampled import ResampledReader
 from instaseg.io.samples import Sample, Source
 from instaseg.methods.base import Head, Method
@@ -21,6 +23,7 @@ from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.medians import filter_box
 from instaseg.postprocess.properties import check_properties
 from instaseg.postprocess.scene import Scene
+from instaseg.regions.thresholds import count_values, otsu
 from instaseg.stages.stored import image_shape
 
 
@@ -49,7 +52,7 @@ def open_scene(
     mask: Any = None
     if settings.voronoi.head is not None:
         mask = PredictedMask(prediction, settings, method)
-        shape = image_shape(prediction, [head_of(settings, method.heads)])
+        shape = image_shape(prediction, heads_of(settings, method.heads))
         mask = mask if shape is None else ResampledReader(mask, shape, "nearest")
     return Scene(sample.resolution, roi, mask)
 
@@ -89,12 +92,14 @@ def roi_state(sample: Sample, settings: PostprocessingSettings) -> tuple[str, ..
 class PredictedMask:
     """Where a channel of a stored prediction is above or below a threshold, without its margin.
 
+    A threshold by Otsu's method is that of the whole image, read slab by slab.
+
     Parameters
     ----------
     prediction : Path
         Zarr folder of the predicted heads.
     settings : PostprocessingSettings
-        ``[voronoi]`` names head, channel, side and threshold; `median` filters the channel before.
+        ``[voronoi]`` names heads, channel, side and threshold; `median` filters channels before.
     method : Method
         Knows the heads, and the margin of their arrays.
 
@@ -105,47 +110,64 @@ class PredictedMask:
     """
 
     def __init__(self, prediction: Path, settings: PostprocessingSettings, method: Method) -> None:
-        head = head_of(settings, method.heads)
-        self._stored = open_array(prediction, head.key)
-        self._settings = settings
+        first, *others = heads_of(settings, method.heads)
+        self._channels = [(open_array(prediction, first.key), settings.voronoi.channel)]
+        self._channels += [(open_array(prediction, head.key), 0) for head in others]
+        self._medians = settings.medians
         self._margin = method.margin
         self.shape: Coordinate = tuple(
-            n - 2 * m for n, m in zip(self._stored.shape[1:], self._margin, strict=True)
+            n - 2 * m for n, m in zip(self._channels[0][0].shape[1:], self._margin, strict=True)
         )
         self.dtype: np.dtype[Any] = np.dtype(bool)
+        threshold = settings.voronoi.threshold
+        # Otsu's threshold is itself one of the low values
+        below = np.less_equal if threshold == "otsu" else np.less
+        self._compare = np.greater if settings.voronoi.side == "above" else below
+        self._threshold = np.float32(self._otsu() if threshold == "otsu" else threshold)
+
+    def _otsu(self) -> float:
+        return otsu(reduce(add, (count_values(self._values(part)) for part in slabs(self.shape))))
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[np.bool_]:
         """Return the part named by one slice per axis, without steps."""
+        return np.asarray(self._compare(self._values(index), self._threshold), dtype=bool)
+
+    def _values(self, index: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return a part of the sum of the channels."""
         ranges = [part.indices(n) for part, n in zip(index, self.shape, strict=True)]
         box = Box(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges)).shift(self._margin)
-        voronoi = self._settings.voronoi
-        channel = slice(voronoi.channel, voronoi.channel + 1)
-        (stored,) = filter_box(self._stored, channel, box, self._settings.medians)
-        compare = np.greater if voronoi.side == "above" else np.less
-        return np.asarray(compare(dequantise(stored), np.float32(voronoi.threshold)), dtype=bool)
+        total = np.zeros(box.shape, np.float32)
+        for stored, channel in self._channels:
+            (found,) = filter_box(stored, slice(channel, channel + 1), box, self._medians)
+            total += dequantise(found)
+        return total
 
 
-def head_of(settings: PostprocessingSettings, heads: Sequence[Head]) -> Head:
-    """Return the head that makes the mask in which instances grow.
+def heads_of(settings: PostprocessingSettings, heads: Sequence[Head]) -> list[Head]:
+    """Return the heads that make the mask in which instances grow.
 
     Raises
     ------
     ConfigError
-        If the method has no such head, or the head no such channel.
+        If the method has no such head, or the first no such channel.
     """
-    voronoi, names = settings.voronoi, [head.name for head in heads]
-    if voronoi.head not in names:
-        raise ConfigError(
-            f"[postprocessing.voronoi] head: must be a head of the method, {', '.join(names)};"
-            f" got {voronoi.head}"
-        )
-    head = heads[names.index(voronoi.head)]
+    voronoi, known = settings.voronoi, {head.name: head for head in heads}
+    assert voronoi.head is not None, "ask before"
+    named = {"head": (voronoi.head,), "plus": voronoi.plus}
+    for key, names in named.items():
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"[postprocessing.voronoi] {key}: must be a head of the method,"
+                    f" {', '.join(known)}; got {name}"
+                )
+    head = known[voronoi.head]
     if voronoi.channel >= head.channels:
         raise ConfigError(
             f"[postprocessing.voronoi] channel: must be below {head.channels}, the channels of the"
             f" head {head.name}; got {voronoi.channel}"
         )
-    return head
+    return [head, *(known[name] for name in voronoi.plus)]
 
 
 def check_settings(settings: PostprocessingSettings, method: Method, ndim: int) -> None:
@@ -170,13 +192,14 @@ def _problems(settings: PostprocessingSettings, method: Method, ndim: int) -> It
         )
     if settings.voronoi.head is not None:
         try:
-            head = head_of(settings, method.heads)
+            heads = heads_of(settings, method.heads)
         except ConfigError as error:
             yield str(error)
             return
-        if method.coding is not None and head.name == method.heads[0].name:
+        if method.coding is not None and method.heads[0] in heads:
             yield (
-                f"[postprocessing.voronoi] head: expected a head of values, found {head.name},"
+                "[postprocessing.voronoi]: expected heads of values, found"
+                f" {method.heads[0].name},"
                 f" which holds codes; use one of"
                 f" {', '.join(other.name for other in method.heads[1:]) or 'another method'}"
             )

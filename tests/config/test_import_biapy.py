@@ -314,13 +314,14 @@ def test_growth(translated, channels, mask):
     keys = "VORONOI_ON_MASK: True\nVORONOI_TH: 0.3"
     found, remarks = repaired(translated, keys, channels=channels)
     assert (found.voronoi.head, found.voronoi.side, found.voronoi.threshold) == mask
-    assert ("contours, which were part of the mask, are not" in remarks) == (channels == "BC")
+    assert found.voronoi.plus == (("contour",) if channels == "BC" else ())
+    assert ("mask (interior + contour)" in remarks) == (channels == "BC")
 
 
 def test_growth_without_a_threshold_or_mask(translated):
     found, remarks = repaired(translated, "VORONOI_ON_MASK: True")
-    assert found.voronoi.threshold == 0.5
-    assert "VORONOI_TH: not found by Otsu here; 0.5 is taken" in remarks
+    assert found.voronoi.threshold == "otsu"
+    assert "VORONOI_TH" not in remarks
     found, remarks = repaired(translated, "VORONOI_ON_MASK: True", channels="['C']")
     assert found.voronoi.head is None
     assert "VORONOI_ON_MASK: the channels contour give no mask" in remarks

@@ -33,6 +33,11 @@ CODES = method(prediction="codes", code={"decoder_fmaps": [8], "code_units": 9})
             method(),
             "channel: must be below 1, the channels of the head fgbg; got 1",
         ),
+        (
+            {"voronoi": {"head": "fgbg", "plus": ["C"]}},
+            method(),
+            "plus: must be a head of the method, affs, fgbg; got C",
+        ),
         ({"median": ["xy 3"]}, CODES, "found one that predicts codes"),
         ({"voronoi": {"head": "code"}}, CODES, "found code, which holds codes; use one of fgbg"),
     ],
@@ -75,6 +80,22 @@ def test_another_region_is_another_state(sample):
     write_array(sample.raw.path, "volumes/roi", np.zeros((2, 4), np.uint8))
     assert roi_state(sample, settings) != before
     assert roi_state(sample, PostprocessingSettings()) == ()
+
+
+def test_the_mask_may_be_a_sum_of_heads_cut_by_otsu(tmp_path):
+    prediction = tmp_path / "p.zarr"
+    inside = np.array([[0, 0, 51, 255, 255, 255]], np.uint8)
+    border = np.array([[0, 51, 204, 0, 0, 0]], np.uint8)
+    for name, values in (("affs", inside), ("fgbg", border)):
+        write_array(prediction, f"volumes/pred_{name}", np.pad(values, 2)[np.newaxis])
+    raw = Source(tmp_path / "a.zarr", "volumes/raw")
+    sample = Sample("a", raw, None, None, (1.0, 1.0), ("um", "um"))
+    shown = slice(0, 1), slice(0, 6)
+    for side, wanted in (("above", [0, 0, 1, 1, 1, 1]), ("below", [1, 1, 0, 0, 0, 0])):
+        keys = {"head": "affs", "plus": ["fgbg"], "threshold": "otsu", "side": side}
+        settings = PostprocessingSettings(voronoi=keys)
+        scene = open_scene(sample, settings, prediction=prediction, method=method())
+        assert scene.mask[shown].tolist() == [[bool(n) for n in wanted]]
 
 
 def test_masks_of_predictions_at_another_size_come_at_that_of_the_image(sample, tmp_path):
