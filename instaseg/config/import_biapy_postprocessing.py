@@ -33,8 +33,8 @@ def repair(source: Source) -> Tables:
     if region not in (None, False, ""):
         source.remark(
             "DATA.TEST.ROI_MASK",
-            "add the mask as an array to each sample's zarr folder or HDF5 file, and name it in"
-            " postprocessing.roi_key",
+            "put masks in a folder beside the images, or as an array into each sample's zarr"
+            " folder or HDF5 file, and name it in postprocessing.roi_key",
         )
     keys = {name: value for name, value in keys.items() if value}
     if str(source.values.get("PROBLEM.TYPE", "SEMANTIC_SEG")).upper().startswith("SEMANTIC"):

@@ -272,8 +272,9 @@ class PostprocessingSettings(Table):
     voronoi: VoronoiSettings = VoronoiSettings()
     """Growth inside a mask."""
     roi_key: str | None = None
-    """Array of each sample, not 0 where instances are kept; what lies outside becomes background.
-    Any shape: it is scaled to the image, nearest voxel, axis by axis."""
+    """Array of each sample, or folder beside the images with a file of each one's name, not 0 where
+    instances are kept; what lies outside becomes background. Any shape: it is scaled to the image,
+    nearest voxel, axis by axis."""
     measure: tuple[str, ...] = ()
     """Properties for the table beside the instances, see `docs/postprocessing.md`; those that
     `remove_where` names are added. Lengths, areas and volumes are in physical units."""

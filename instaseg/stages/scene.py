@@ -16,6 +16,7 @@ from instaseg.errors import ConfigError, DataError
 from instaseg.geometry import Box, Coordinate
 from instaseg.inference.quantise import dequantise
 from instaseg.io.arrays import IMAGE_SUFFIXES, Reader, open_array, slabs
+from instaseg.io.pairing import FOLDER_PAIRS, image_files
 from instaseg.io.resampled import ResampledReader
 from instaseg.io.samples import Sample, Source
 from instaseg.methods.base import Head, Method
@@ -60,32 +61,45 @@ def open_scene(
 def open_roi(sample: Sample, key: str) -> Reader:
     """Open a sample's region of interest, scaled to the image by the nearest voxel.
 
+    Parameters
+    ----------
+    sample : Sample
+        Its image, a file or an array of one.
+    key : str
+        Another array of that file; of an image file, the folder beside the images that holds a file
+        of the same name.
+
     Raises
     ------
     DataError
         If the sample has no such array, or one of other axes.
     """
-    return ResampledReader(_with_roi(sample, key), sample.open_raw().shape[1:], "nearest")
-
-
-def _with_roi(sample: Sample, key: str) -> Reader:
-    if sample.raw.path.suffix.lower() in IMAGE_SUFFIXES:
-        raise DataError(
-            f"sample {sample.name}: expected a zarr folder or an HDF5 file that holds the array"
-            f" {key!r} (postprocessing.roi_key), found {sample.raw.path.name}; convert it, or"
-            " remove the key"
-        )
     # opened as a mask of complete labels is: ([z,] y, x), at the size it is stored in
-    opened = replace(sample, mask=Source(sample.raw.path, key), size=None).open_mask()
+    opened = replace(sample, mask=_roi_source(sample, key), size=None).open_mask()
     assert opened is not None, "a sample with a mask opens it"
-    return opened
+    return ResampledReader(opened, sample.open_raw().shape[1:], "nearest")
+
+
+def _roi_source(sample: Sample, key: str) -> Source:
+    path = sample.raw.path
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return Source(path, key)
+    paired = path.parent.name in {images for images, _ in FOLDER_PAIRS}
+    folder = (path.parent.parent if paired else path.parent) / key
+    found = [file for file in image_files(folder) if file.stem == path.stem]
+    if not found:
+        raise DataError(
+            f"sample {sample.name}: expected an image {path.stem} in the folder {folder}"
+            " (postprocessing.roi_key), found none; add it, or remove the key"
+        )
+    return Source(found[0])
 
 
 def roi_state(sample: Sample, settings: PostprocessingSettings) -> tuple[str, ...]:
     """Return what tells one region of interest from another, for fingerprints; () without one."""
     if settings.roi_key is None:
         return ()
-    source = Source(sample.raw.path, settings.roi_key)
+    source = _roi_source(sample, settings.roi_key)
     return (replace(sample, labels=None, mask=source).identity(),)
 
 

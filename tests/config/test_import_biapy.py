@@ -632,7 +632,7 @@ def test_what_is_named_but_not_translated(translated):
         f"{text}    TEST: {{ROI_MASK: /data/roi}}\n"
         "TEST: {POST_PROCESSING: {REMOVE_CLOSE_POINTS: True}}"
     )
-    assert "ROI_MASK: add the mask as an array" in remarks
+    assert "ROI_MASK: put masks in a folder beside the images" in remarks
     assert "postprocessing.roi_key" in remarks
     assert "REMOVE_CLOSE_POINTS: see [postprocessing]" in remarks
     sliced = text.replace("DATA_CHANNELS", "WATERSHED_BY_2D_SLICES: True\n        DATA_CHANNELS")

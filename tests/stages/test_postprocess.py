@@ -149,7 +149,7 @@ def test_through_the_command_line(experiment, run):
         ("median=['z 3']", 'median: must be "xy SIZE" for images of 2 axes; got "z 3"'),
         ("measure=['volume']", '"volume" is not measured in images of 2 axes; did you mean "area"'),
         ("voronoi.head=fgb", "head: must be a head of the method, affs, fgbg; got fgb"),
-        ("roi_key=volumes/roi", "expected a zarr folder or an HDF5 file that holds the array"),
+        ("roi_key=volumes/roi", "expected an image 2227fd in the folder"),
     ],
 )
 def test_what_does_not_fit_is_found_before_any_work(experiment, run, change, message):

@@ -11,7 +11,7 @@ from instaseg.methods.build import MethodSpec
 from instaseg.methods.patches.config import PatchesSettings
 from instaseg.models.config import ModelSettings
 from instaseg.postprocess.config import PostprocessingSettings
-from instaseg.stages.scene import check_sample, check_settings, open_scene, roi_state
+from instaseg.stages.scene import check_sample, check_settings, open_roi, open_scene, roi_state
 from instaseg.stages.stored import IMAGE_SHAPE
 
 
@@ -55,16 +55,26 @@ def sample(tmp_path):
     return Sample("a", raw, None, None, (2.0, 1.0), ("um", "um"))
 
 
-def test_a_sample_without_its_region_is_named(sample, tmp_path):
+def test_a_sample_without_its_region_is_named(sample):
     settings = PostprocessingSettings(roi_key="volumes/roy")
     with pytest.raises(DataError, match="no array 'volumes/roy'"):
         check_sample(sample, settings)
     write_array(sample.raw.path, "volumes/roy", np.zeros((2, 3, 4), np.uint8))
     with pytest.raises(DataError, match=r"has shape \(2, 3, 4\); expected 2 axes"):
         check_sample(sample, settings)
-    image = Sample("b", Source(tmp_path / "b.tif"), None, None, (1.0, 1.0), ("um", "um"))
-    with pytest.raises(DataError, match="sample b: expected a zarr folder or an HDF5 file"):
-        check_sample(image, settings)
+
+
+@pytest.mark.parametrize("images", ["x", "."])
+def test_the_region_of_an_image_file_is_one_of_a_folder_beside_it(tmp_path, images):
+    raw = Source(tmp_path / images / "b.tif")
+    write_array(raw.path, raw.key, np.zeros((4, 6), np.uint8))
+    sample = Sample("b", raw, None, None, (1.0, 1.0), ("um", "um"))
+    settings = PostprocessingSettings(roi_key="roi")
+    with pytest.raises(DataError, match=r"sample b: expected an image b in the folder .*roi"):
+        check_sample(sample, settings)
+    write_array(tmp_path / "roi" / "b.png", "", np.array([[0, 255]], np.uint8))
+    check_sample(sample, settings)
+    assert open_roi(sample, "roi")[slice(0, 1), slice(0, 6)].tolist() == [[0, 0, 0] + [255] * 3]
 
 
 def test_a_contour_of_pixels_that_are_not_square_is_refused(sample):
