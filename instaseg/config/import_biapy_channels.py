@@ -11,12 +11,12 @@ from instaseg.config.import_biapy_postprocessing import growth
 from instaseg.errors import ConfigError
 from instaseg.methods.channels.config import CHANNEL_NAMES
 from instaseg.methods.channels.legacy import letters_in, translate
+from instaseg.methods.channels.presets import AREAS
 
 if TYPE_CHECKING:
     from instaseg.config.import_biapy import Source
 
 _SEG = "PROBLEM.INSTANCE_SEG."
-_AREAS = ("foreground", "interior", "background")
 _VERSIONS = {
     "biapy_before_3.0": "BiaPy before 3.0",
     "biapy_3.0_to_3.5": "BiaPy 3.0 to 3.5",
@@ -196,7 +196,7 @@ def _adapt_targets(source: Source, tables: Tables) -> None:
     if "method.ridge" in tables:
         tables["method.ridge"]["scale"] = "instance"  # "image" cannot be learnt from crops
     masked = source.take(f"{_SEG}DISTANCE_CHANNEL_MASK", default=True)
-    needed = "flow" in names and not {*_AREAS, "signed_distance"} & {*names}
+    needed = "flow" in names and not {*AREAS, "signed_distance"} & {*names}
     if needed or (not masked and "distance" in names):
         # There the mask of a flow is the distance, which then has to be learnt everywhere.
         tables.setdefault("method.distance", {})["learnt"] = "everywhere"

@@ -133,7 +133,7 @@ class ChannelsMethod:
             total_loss,
             value_weights,
         )
-        from instaseg.methods.patches.loss import inside_image, instance_count, known_weight
+        from instaseg.methods.known import inside_image, instance_count, known_weight
 
         count = instance_count(batch["labels"], self.context)
         known = known_weight(count, batch["mask"], self.settings.mask_bg_weight)

@@ -13,7 +13,7 @@ from instaseg.methods.channels.config import ChannelsSettings
 from instaseg.methods.channels.instances import Instances
 from instaseg.methods.channels.registry import Channel
 from instaseg.methods.channels.targets import target
-from instaseg.methods.patches.quality import compare, instance_channels, ratios
+from instaseg.methods.quality import compare, instance_channels, ratios
 
 
 def quality_name(channel: Channel) -> str:

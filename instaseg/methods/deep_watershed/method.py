@@ -217,7 +217,7 @@ class DeepWatershedMethod:
     def _head_loss(self, name: str, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one head."""
         from instaseg.methods.deep_watershed import loss
-        from instaseg.methods.patches.loss import inside_image
+        from instaseg.methods.known import inside_image
 
         settings = self.settings
         classes, levels, areas = (batch[key][:, 0] for key in ("classes", "levels", "areas"))

@@ -300,5 +300,5 @@ def selection_order(
     chosen: NDArray[np.int8], scores: NDArray[np.float32], positions: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the order in which patches were selected: by pass, then as the walk goes."""
-    z, y, x = positions.T
-    return np.lexsort((x, y, z, -scores.astype(np.float64), chosen))
+    order = _rank_order(scores, positions)
+    return order[np.argsort(chosen[order], kind="stable")]

@@ -70,7 +70,8 @@ class PatchCoding:
 
     def patches(self, batch: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Return true patches of a batch of crops, ``raw`` ``(n, 1, [z,] y, x)`` float32."""
-        from instaseg.methods.patches.loss import draw_sites, instance_count, patch_targets
+        from instaseg.methods.known import instance_count
+        from instaseg.methods.patches.loss import draw_sites, patch_targets
 
         labels = batch["labels"]
         alone = instance_count(labels, [side // 2 for side in self.patch_shape]) == 1

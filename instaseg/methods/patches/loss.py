@@ -13,37 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-
-def inner_labels(labels: Tensor, context: Sequence[int]) -> Tensor:
-    """Return labels ``(B, L, ZYX + 2 * context)`` without their context."""
-    index = tuple(slice(c, n - c) for c, n in zip(context, labels.shape[2:], strict=True))
-    return labels[(slice(None), slice(None), *index)]
-
-
-def instance_count(labels: Tensor, context: Sequence[int]) -> Tensor:
-    """Return the number of instances ``(B, ZYX)`` at the voxels inside the context."""
-    return (inner_labels(labels, context) > 0).sum(dim=1)
-
-
-def inside_image(labels: Tensor, context: Sequence[int]) -> Tensor:
-    """Return where labels ``(B, ZYX)`` inside the context are known, as they are in the image."""
-    return (inner_labels(labels, context) >= 0).all(dim=1)
-
-
-def known_weight(count: Tensor, mask: Tensor, mask_bg_weight: float) -> Tensor:
-    """Return how much each voxel counts: 1, or less for background that may not be one.
-
-    Parameters
-    ----------
-    count : Tensor
-        ``(B, ZYX)`` instances at a voxel.
-    mask : Tensor
-        ``(B, ZYX)`` bool, True where labels are complete.
-    mask_bg_weight : float
-        Weight of background elsewhere.
-    """
-    known = mask.bool() | (count > 0)
-    return torch.where(known, 1.0, mask_bg_weight)
+from instaseg.methods.known import inner_labels
 
 
 def draw_sites(chosen: Tensor, most: int | None, seed: int) -> Tensor:
@@ -163,7 +133,7 @@ def foreground_loss(logits: Tensor, foreground: Tensor, weight: Tensor) -> Tenso
     foreground : Tensor
         ``(B, ZYX)`` bool, the truth.
     weight : Tensor
-        ``(B, ZYX)``, see :func:`known_weight`.
+        ``(B, ZYX)``, see :func:`instaseg.methods.known.known_weight`.
     """
     each = binary_cross_entropy_with_logits(
         logits[:, 0].float(), foreground.float(), reduction="none"
@@ -181,7 +151,7 @@ def count_loss(logits: Tensor, count: Tensor, weight: Tensor) -> Tensor:
     count : Tensor
         ``(B, ZYX)`` integers, the truth.
     weight : Tensor
-        ``(B, ZYX)``, see :func:`known_weight`.
+        ``(B, ZYX)``, see :func:`instaseg.methods.known.known_weight`.
     """
     target = count.clamp(max=logits.shape[1] - 1).long()
     return _weighted_mean(cross_entropy(logits.float(), target, reduction="none"), weight)

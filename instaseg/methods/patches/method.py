@@ -160,7 +160,8 @@ class PatchesMethod:
         `patches_per_crop` for each crop. Where the patch's centre is the foreground, all voxels
         that are known.
         """
-        from instaseg.methods.patches.loss import draw_sites, instance_count, known_weight
+        from instaseg.methods.known import instance_count, known_weight
+        from instaseg.methods.patches.loss import draw_sites
 
         count = instance_count(batch["labels"], self.context)
         if self.settings.foreground == "centre":
@@ -183,13 +184,8 @@ class PatchesMethod:
         ConfigError
             If codes are predicted by a network that does not decode them.
         """
-        from instaseg.methods.patches.loss import (
-            count_loss,
-            foreground_loss,
-            instance_count,
-            known_weight,
-            patch_loss,
-        )
+        from instaseg.methods.known import instance_count, known_weight
+        from instaseg.methods.patches.loss import count_loss, foreground_loss, patch_loss
 
         count = instance_count(batch["labels"], self.context)
         weight = known_weight(count, batch["mask"], self.settings.mask_bg_weight)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from instaseg.inference.quantise import dequantise
 from instaseg.methods.base import Decode
 from instaseg.methods.patches.offsets import window
+from instaseg.methods.quality import RATIOS, compare, instance_channels, ratios
 from instaseg.metrics.config import threshold_key
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Probabilities above which a voxel belongs to a predicted patch."""
-RATIOS = ("precision", "recall", "fscore", "IoU")
 # Patch values that are compared at once.
 _MOST_VALUES = 1 << 24
 
@@ -36,35 +36,6 @@ def quality_names(max_num_inst: int | None) -> tuple[str, ...]:
     if max_num_inst is not None:
         names += ["count.accuracy", *(f"count.accuracy_{n}" for n in range(max_num_inst + 1))]
     return tuple(names)
-
-
-def ratios(hits: int, wrong: int, missed: int) -> dict[str, float]:
-    """Return precision, recall, F-score and IoU of counted voxels; nothing on both sides is 1.
-
-    Examples
-    --------
-    >>> ratios(2, 1, 1)["IoU"], ratios(0, 0, 0)["IoU"], ratios(0, 0, 3)["precision"]
-    (0.5, 1.0, 0.0)
-    """
-    if hits + wrong + missed == 0:
-        return dict.fromkeys(RATIOS, 1.0)
-    return {
-        "precision": hits / max(hits + wrong, 1),
-        "recall": hits / max(hits + missed, 1),
-        "fscore": 2 * hits / (2 * hits + wrong + missed),
-        "IoU": hits / (hits + wrong + missed),
-    }
-
-
-def compare(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return how many voxels are in both, only in `predicted`, and only in `true`."""
-    both, found, wanted = (int(np.count_nonzero(a)) for a in (predicted & true, predicted, true))
-    return np.array([both, found - both, wanted - both], np.int64)
-
-
-def instance_channels(truth: NDArray[Any], ndim: int) -> NDArray[Any]:
-    """Return labels or instance channels as channels ``(n, [z,] y, x)``."""
-    return truth if truth.ndim == ndim + 1 else truth[np.newaxis]
 
 
 def true_patches(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from instaseg.methods.patches.loss import known_weight as labelled_weight
+from instaseg.methods.known import known_weight as labelled_weight
 
 SMOOTH = 1e-5
 """Added to both sides of the Dice quotient, so that a batch without a class has one."""

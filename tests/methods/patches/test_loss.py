@@ -13,9 +13,6 @@ from instaseg.methods.patches.loss import (
     count_loss,
     draw_sites,
     foreground_loss,
-    inner_labels,
-    instance_count,
-    known_weight,
     patch_loss,
     patch_targets,
     rows_at,
@@ -177,21 +174,6 @@ def test_count_loss_by_hand():
     weight = torch.tensor([[[1.0, 1.0, 0.5]]])
     expected = (math.log(4) + math.log(2) + 0.5 * math.log(4)) / 2.5
     assert float(count_loss(logits, count, weight)) == pytest.approx(expected)
-
-
-def test_inner_labels_and_their_number():
-    labels = torch.arange(5 * 6).reshape(1, 1, 5, 6)
-    assert inner_labels(labels, (1, 2)).tolist() == [[[[8, 9], [14, 15], [20, 21]]]]
-    assert torch.equal(inner_labels(labels, (0, 0)), labels)
-    two = torch.tensor([[[[9, 1, 0, 2, 9]], [[9, 3, 0, 0, 9]]]])
-    assert instance_count(two, (0, 1)).tolist() == [[[2, 0, 1]]]
-
-
-def test_known_weight_by_hand():
-    """Complete background 1, unknown background 1/4, instances 1 whether complete or not."""
-    count = torch.tensor([[[0, 0, 1, 2]]])
-    mask = torch.tensor([[[True, False, True, False]]])
-    assert known_weight(count, mask, 0.25).tolist() == [[[1.0, 0.25, 1.0, 1.0]]]
 
 
 @given(st.integers(0, 2**16), st.integers(1, 12))

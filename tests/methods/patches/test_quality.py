@@ -15,10 +15,10 @@ from instaseg.methods.patches.quality import (
     patch_quality,
     quality,
     quality_names,
-    ratios,
     true_patches,
 )
 from instaseg.methods.patches.targets import patch_targets
+from instaseg.methods.quality import ratios
 from instaseg.models.config import ModelSettings
 
 ALL = np.ones((1, 4), bool)
