@@ -37,7 +37,8 @@ def repair(source: Source) -> Tables:
             " folder or HDF5 file, and name it in postprocessing.roi_key",
         )
     keys = {name: value for name, value in keys.items() if value}
-    if str(source.values.get("PROBLEM.TYPE", "SEMANTIC_SEG")).upper().startswith("SEMANTIC"):
+    semantic = str(source.values.get("PROBLEM.TYPE", "SEMANTIC_SEG")).upper().startswith("SEMANTIC")
+    if semantic or source.values.get("PROBLEM.INSTANCE_SEG.TYPE") == "synapses":
         for name in sorted(set(keys) - ON_PREDICTIONS):
             source.remark(_POST[:-1], f"{name} repairs instances, and there are none; left out")
             del keys[name]

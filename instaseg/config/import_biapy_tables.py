@@ -16,6 +16,7 @@ from instaseg.config.import_biapy_augmentation import Tables, augmentation
 from instaseg.config.import_biapy_channels import channels
 from instaseg.config.import_biapy_decoding import voxel_size
 from instaseg.config.import_biapy_postprocessing import repair
+from instaseg.config.import_biapy_synapses import synapses
 from instaseg.errors import ConfigError
 from instaseg.io.pairing import FOLDER_PAIRS
 from instaseg.models import shapes
@@ -42,11 +43,7 @@ def problem(source: Source) -> Tables:
             " no such workflow"
         )
     if str(source.take(f"{_SEG}TYPE", default="regular")) == "synapses":
-        raise ConfigError(
-            f"{_SEG}TYPE: expected regular, found synapses, whose sizes are in voxels of dilations;"
-            ' here write [method] name = "synapses" with blob_radius and partner_distance in'
-            " physical units, and data.voxel_size, see docs/methods/synapses.md"
-        )
+        return synapses(source, data)
     return channels(source, data)
 
 

@@ -668,8 +668,12 @@ def test_what_is_named_but_not_translated(translated):
         ),
         ("PROBLEM: {TYPE: CLASSIFICATION}", "this program has no such workflow"),
         (
-            "PROBLEM: {TYPE: INSTANCE_SEG, INSTANCE_SEG: {TYPE: synapses}}",
-            'write [method] name = "synapses" with blob_radius',
+            "PROBLEM: {TYPE: INSTANCE_SEG, NDIM: 3D, INSTANCE_SEG: {TYPE: synapses}}",
+            "DATA.TRAIN.RESOLUTION: expected the size of a voxel along z, y and x",
+        ),
+        (
+            "PROBLEM: {TYPE: INSTANCE_SEG, INSTANCE_SEG: {TYPE: synapses, DATA_CHANNELS: BF}}",
+            "DATA_CHANNELS: expected the channels of synapses from 3.6 (F_post, F_pre; F_post, H,",
         ),
         ("a: [", "not valid YAML"),
         ("a: 1", "with a section PROBLEM, found none"),
@@ -680,6 +684,55 @@ def test_what_cannot_be_meant_is_refused(translated, text, message):
         translated(text)
     assert "biapy.yaml" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+SYNAPSES = """
+PROBLEM:
+    TYPE: INSTANCE_SEG
+    NDIM: 3D
+    INSTANCE_SEG:
+        TYPE: synapses
+        DATA_CHANNELS: {channels}
+        SYNAPSES: {{TH_TYPE: {how}, MIN_TH_TO_BE_PEAK: [0.3, 0.4], PEAK_LOCAL_MAX_MIN_DISTANCE: 5}}
+DATA:
+    PATCH_SIZE: (16, 64, 64, 1)
+    TRAIN:
+        PATH: /data/train
+        RESOLUTION: (40, 4, 4)
+        INPUT_ZARR_MULTIPLE_DATA: True
+        INPUT_ZARR_MULTIPLE_DATA_RAW_PATH: volumes.raw
+        INPUT_ZARR_MULTIPLE_DATA_ID_PATH: annotations.ids
+TEST: {{DET_TOLERANCE: [100]}}
+"""
+
+
+def test_synapses(translated):
+    text = SYNAPSES.format(channels="[F_pre, F_post]", how="manual")
+    config, remarks = translated(text)
+    method, label = config.method, config.vote_instances
+    assert (method.name, method.kind) == ("synapses", "pre_post")
+    assert method.blob_radius == 40  # 1 voxel of 40 along z; 3 of 4 in the plane
+    assert method.partner_distance == 160
+    assert config.data.voxel_size == (40, 4, 4)
+    assert config.data.raw_key == "volumes/raw"
+    assert (label.threshold_by, label.pre_threshold, label.post_threshold) == ("value", 0.3, 0.4)
+    assert label.min_distance == 20
+    assert (config.evaluation.tolerance, config.evaluation.metric) == (100, "connections.F1")
+    assert "160 is a guess" in remarks
+    assert "annotations are read where files of CREMI have them" in remarks
+    assert "no such key" not in remarks
+
+
+def test_synapses_with_vectors_and_without_connections(translated):
+    options = "DATA_CHANNELS_EXTRA_OPTS: [{V: {dilation: [2, 30, 30]}}]"
+    text = SYNAPSES.format(channels="[Z, V, H, F_post]", how="auto")
+    found = translated(text.replace("SYNAPSES", f"{options}\n        SYNAPSES"))[0]
+    assert (found.method.kind, found.method.vector_radius) == ("post_vector", 120)
+    assert found.vote_instances.threshold_by == "otsu"
+    config, remarks = translated(SYNAPSES.format(channels="[F_cleft]", how="relative_by_patch"))
+    assert (config.method.kind, config.method.partner_distance) == ("cleft", None)
+    assert (config.evaluation.metric, config.vote_instances.cleft_threshold) == ("cleft.F1", 0.3)
+    assert "TH_TYPE: relative_by_patch is not available; relative is taken" in remarks
 
 
 def test_command_line(tmp_path, capsys):
