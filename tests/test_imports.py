@@ -28,7 +28,6 @@ LAYERS = (
     (
         "blockwise",
         "data",
-        "inference.quantise",
         "io",
         "methods.channels",
         "methods.deep_watershed",

@@ -320,7 +320,7 @@ def _shape_faults(shape: tuple[int, ...], least_shape: tuple[int, ...]) -> Itera
     if any(n < least for n, least in zip(shape, least_shape, strict=True)):
         yield (
             f"image of shape {shape} is smaller than {least_shape}, what the method looks at around"
-            " a voxel; leave it out, or choose a smaller method.patch_shape or method.context"
+            " a voxel; leave it out, or choose a smaller method.patch_shape"
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from instaseg.errors import CheckpointError, ConfigError
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.methods.base import Coding
 from instaseg.methods.build import MethodSpec
 from instaseg.models.decoder import decoder_weights

@@ -17,7 +17,7 @@ from instaseg.geometry import Box, Coordinate, Symmetry, grid_box, grid_size
 from instaseg.inference import tiling
 from instaseg.inference.augmentation import symmetries
 from instaseg.inference.config import PredictionSettings
-from instaseg.inference.quantise import quantise, stored_dtype
+from instaseg.io.quantise import quantise, stored_dtype
 from instaseg.methods.base import Head
 from instaseg.models import shapes
 from instaseg.models.network import activate
@@ -65,7 +65,7 @@ class Predictor:
 
     def dtype(self, head: Head) -> np.dtype[Any]:
         """Return the type of a head's array on disk."""
-        return stored_dtype(head, self.settings.output_dtype)
+        return stored_dtype(head.activation, self.settings.output_dtype)
 
     def tile_shape(self, shape: Sequence[int], margin: Sequence[int]) -> Coordinate:
         """Return the shape of the parts that are written, for an image of `shape`, in voxels.

@@ -43,6 +43,7 @@ METHODS: dict[str, MethodEntry] = {
         settings="instaseg.methods.patches.config:PatchesSettings",
         labelling="instaseg.methods.patches.config:LabelSettings",
         implementation="instaseg.methods.patches.method:PatchesMethod",
+        agreement="instaseg.methods.patches.config:disagreements",
     ),
     "channels": MethodEntry(
         settings="instaseg.methods.channels.config:ChannelsSettings",
@@ -54,6 +55,7 @@ METHODS: dict[str, MethodEntry] = {
         settings="instaseg.methods.deep_watershed.config:DeepWatershedSettings",
         labelling="instaseg.methods.deep_watershed.config:LabelSettings",
         implementation="instaseg.methods.deep_watershed.method:DeepWatershedMethod",
+        agreement="instaseg.methods.deep_watershed.config:disagreements",
     ),
     "semantic": MethodEntry(
         settings="instaseg.methods.semantic.config:SemanticSettings",

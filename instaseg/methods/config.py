@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from instaseg.settings import Table
 
+Problem = tuple[tuple[str, ...], str]
+"""What is wrong with tables together: the place, such as ``("method", "gate")``, and a message."""
+
 MOST_INSTANCE_CLASSES = 254
 """Classes of instances that fit in a byte beside 0, no class, and 255, which masks use for it."""
+
+
+def without_effect(name: str, table: Table, keys: Iterable[str], why: str) -> Iterator[Problem]:
+    """Yield a problem for each key that is not as it is left out though nothing looks at it.
+
+    What is written as it is left out changes nothing: the configuration of an experiment has all.
+
+    Parameters
+    ----------
+    name : str
+        What the table is called, ``"method"`` or ``"vote_instances"``.
+    table : Table
+        The table.
+    keys : iterable of str
+        Its keys that nothing looks at.
+    why : str
+        What they have no effect with, for the message.
+    """
+    for key in dict.fromkeys(keys):
+        value = getattr(table, key)
+        if value != type(table).model_fields[key].get_default(call_default_factory=True):
+            yield (name, key), f"has no effect with {why}; got {value!r}; remove it"
 
 
 class InstanceClassesSettings(Table):

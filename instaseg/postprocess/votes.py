@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Box, grid, whole
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.postprocess.scene import Source
 
 Index = NDArray[np.int64]

@@ -277,8 +277,11 @@ def check_blocks(stages: Sequence[Stage], context: Context) -> None:
             try:
                 context.method.check_blocks(labelling)
             except ConfigError as error:
+                given = context.config.general.block_shape is not None
+                other = "leave out general.block_shape" if given else "cut smaller samples"
                 raise ConfigError(
-                    f"{error} (sample {sample.name}, {list(shape)}, in blocks of {list(block)})"
+                    f"{error}, or {other} (sample {sample.name}, {list(shape)}, in blocks of"
+                    f" {list(block)})"
                 ) from error
         return
 

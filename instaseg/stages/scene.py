@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from instaseg.errors import ConfigError, DataError
 from instaseg.geometry import Box, Coordinate
-from instaseg.inference.quantise import dequantise
 from instaseg.io.arrays import IMAGE_SUFFIXES, Reader, open_array, slabs
 from instaseg.io.pairing import FOLDER_PAIRS, image_files
+from instaseg.io.quantise import dequantise
 from instaseg.io.resampled import ResampledReader
 from instaseg.io.samples import Sample, Source
 from instaseg.methods.base import Head, Method

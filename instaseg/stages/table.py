@@ -132,7 +132,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "cleanup",
-        "deletes predictions whose instances exist, after saying how large they are",
+        "deletes predictions whose results or scores exist, after saying how large they are",
         reads=("instances",),
     ),
     Stage("status", "says what is done, half done and missing"),

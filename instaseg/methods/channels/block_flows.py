@@ -24,7 +24,7 @@ from instaseg.blockwise.grid import pack, read_mask, read_part
 from instaseg.blockwise.tasks import BlockTask, run_missing
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box, whole
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.methods.channels import flow_paths
 from instaseg.methods.channels.block_passes import merged_components, run_pass, tell
 from instaseg.methods.channels.block_steps import (

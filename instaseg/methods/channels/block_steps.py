@@ -18,7 +18,7 @@ from instaseg.blockwise.grid import BlockGrid, pack, read_mask, read_part
 from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Store
 from instaseg.geometry import Box, Coordinate, whole
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.channels import affinity_graph, steps
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings

@@ -135,14 +135,12 @@ def check_parameters(parameters: LabelSettings, settings: ChannelsSettings) -> N
     if parameters.partition == "voxels" and "affinities" in settings.channels:
         raise ConfigError(
             '[vote_instances] partition: expected "fragments" where a volume is labelled in blocks,'
-            ' found "voxels", which needs all of it in memory; change it, or leave out'
-            " general.block_shape"
+            ' found "voxels", which needs all of it in memory; change it'
         )
     if parameters.check_files == "write":
         raise ConfigError(
             '[vote_instances] check_files: expected "none" where a volume is labelled in blocks,'
-            ' found "write", which needs all of it in memory; change it, or leave out'
-            " general.block_shape"
+            ' found "write", which needs all of it in memory; change it'
         )
 
 

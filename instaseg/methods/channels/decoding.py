@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.methods.channels import affinity_graph, flow_paths, star_shapes, steps
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.legacy import Generation

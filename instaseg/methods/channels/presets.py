@@ -23,13 +23,12 @@ from instaseg.methods.channels.config import (
     Threshold,
 )
 from instaseg.methods.channels.registry import Channel, channels_of
+from instaseg.methods.config import Problem, without_effect
 from instaseg.settings import Table
 
 Decoder = Literal["watershed", "stars", "flow", "affinities"]
 Side = Literal["above", "below"]
 Background = Literal["none", "far", "unseeded", "outside"]
-Problem = tuple[tuple[str, ...], str]
-"""Table and keys that a message is about, and the message."""
 
 AREAS = ("foreground", "interior", "background")
 """Channels that say where instances are."""
@@ -439,22 +438,13 @@ _ABOUT_MASK = ("mask_steps", "mask_radii", "unseeded")
 def _without_effect(
     labelling: LabelSettings, roles: _Roles, there: frozenset[str]
 ) -> Iterator[Problem]:
-    """Yield a problem for each key that is not as it is left out, and that nothing looks at.
-
-    What is written as it is left out changes nothing; the configuration of an experiment has all.
-    """
+    """Yield a problem for each key of the decoder that nothing looks at."""
     unused = [key for key, decoders in _DECODERS_OF.items() if roles.decoder not in decoders]
     unused += [key for key, those in _BACKGROUNDS_OF.items() if roles.background not in those]
     if not roles.mask or not _has_mask(labelling, roles):
         unused += _ABOUT_MASK
-    for key in dict.fromkeys(unused):
-        value = getattr(labelling, key)
-        if value != LabelSettings.model_fields[key].default:
-            yield (
-                ("vote_instances", key),
-                f"has no effect with the channels {', '.join(sorted(there))}, which are decoded by"
-                f" {roles.decoder}; got {value!r}; remove it",
-            )
+    why = f"the channels {', '.join(sorted(there))}, which are decoded by {roles.decoder}"
+    yield from without_effect("vote_instances", labelling, unused, why)
 
 
 _LOOK_AT = {"contour": ("contour", "interior", "ridge"), "offset": OFFSETS}

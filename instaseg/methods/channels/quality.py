@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.methods.channels.config import ChannelsSettings
 from instaseg.methods.channels.instances import Instances
 from instaseg.methods.channels.registry import Channel

@@ -169,6 +169,5 @@ def check_parameters(settings: LabelSettings) -> None:
     if wrong:
         raise ConfigError(
             "[vote_instances]: expected settings that volumes can be labelled with in blocks, found"
-            f" {', '.join(wrong)}; leave them out (grow = 'flood' or 'none'), or leave out"
-            " general.block_shape if the volume fits in memory"
+            f" {', '.join(wrong)}; leave them out (grow = 'flood' or 'none')"
         )

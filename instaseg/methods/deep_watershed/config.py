@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
-from instaseg.methods.config import InstanceClassesSettings
+from instaseg.methods.config import InstanceClassesSettings, Problem, without_effect
 from instaseg.settings import Table
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -224,3 +224,22 @@ def _type_and_cut(text: str) -> tuple[str, float]:
     if not kind or not 0 <= cut < math.inf:
         raise ValueError(f'must be types with their cuts, such as "cort 1.5"; got "{text}"')
     return kind, cut
+
+
+def disagreements(tables: Mapping[str, Table]) -> Iterator[Problem]:
+    """Yield the keys that nothing looks at."""
+    method = cast(DeepWatershedSettings, tables["method"])
+    unused = {
+        "network = 'shared'": (
+            ("gate", "mask_corruption", "direction_noise") if method.network == "shared" else ()
+        ),
+        "gate = 'hard'": ("mask_corruption",) if method.gate == "hard" else (),
+        "background = 'ignored'": (("background_reach",) if method.background == "ignored" else ()),
+        "losses = 'published'": ("rim_weight",) if method.losses == "published" else (),
+    }
+    for why, keys in unused.items():
+        yield from without_effect("method", method, keys, why)
+    label = cast(LabelSettings, tables.get("vote_instances", LabelSettings()))
+    users = {"dilate_width": ("dilate",), "grow_most": ("flood", "nearest")}
+    idle = [key for key, ways in users.items() if label.grow not in ways]
+    yield from without_effect("vote_instances", label, idle, f"grow = '{label.grow}'")

@@ -16,7 +16,7 @@ from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Box, Coordinate, Symmetry
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.deep_watershed.config import DeepWatershedSettings, LabelSettings

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
+from instaseg.io.quantise import dequantise
 from instaseg.methods.base import Device
 from instaseg.methods.patches import bits
 from instaseg.methods.patches.config import Background, LabelSettings
@@ -509,9 +510,7 @@ def check_inputs(
             f"{affinities.dtype}: convert them"
         )
     if foreground is None:
-        foreground = affinities[patch.size // 2]
-        if foreground.dtype == np.uint8:
-            foreground = foreground * np.float32(1 / 255)
+        foreground = dequantise(affinities[patch.size // 2])
     shape = affinities.shape[1:]
     mask = _fitting("foreground", foreground, shape)
     hidden = None if overlap is None else lift(_fitting("overlap", overlap, shape), ndim)

@@ -1,13 +1,15 @@
 """The steps of assembly for one block: what it reads around it, what it adds to the whole.
 
-Coordinates are voxels of the prediction, in 3-D. With `r` the patch's radius, a block of selected
-patches depends on this much around it (``b`` the block)::
+Coordinates are voxels of the prediction, in 3-D. With `r` the patch's radius, this much is looked
+at for a block ``b``::
 
-      consensus and rank    b + 3 r    a patch sees b + r; patches that vote on it lie in b + 2 r
-      selection             b + 3 r    patches that share voxels with one of b lie in b + 2 r
-      edges                 b + 4 r    pairs of voxels whose first lies in b, in patches around
-      overlaps              b + 2 r    instances run through them along the patches of b
-      painting              b + r      patches that reach into b
+                            patches centred in    their voxels in
+      consensus and rank         b + 2 r              b + 3 r     a patch of b sees b + r
+      selection                  b + 2 r              b + 3 r     patches that share voxels
+      thinning out               b + 4 r              b + 5 r     and what else covers these
+      running through            b + r                b + 2 r     overlaps, along the patches of b
+      edges                      b + 4 r              b + 2 r     pairs of voxels that begin in b
+      painting                   b + r                b + 2 r     patches that reach into b
 
 Every pair of voxels belongs to the block of its first voxel, and sums over pairs are whole numbers,
 so the parts of an edge that blocks add up to are exactly its sum over the volume.
@@ -222,7 +224,7 @@ def read_selected(job: PatchJob, box: Box) -> dict[str, NDArray[Any]]:
     """Return the selected patches centred in a box: ``positions``, ``nodes``, ``bits``; by node."""
     parts = []
     for number in job.blocks.touching(box):
-        selected = job.store.read(SELECTED, number)
+        selected = job.store.read(SELECTED, number, ["positions", "nodes", "bits"])
         kept = within(selected["positions"], box)
         parts.append({name: values[kept] for name, values in selected.items()})
     together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

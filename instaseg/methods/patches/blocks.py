@@ -3,10 +3,10 @@
 Each step runs over all blocks before the next begins; what a step leaves for a block is in a store,
 so a run that was killed goes on with what is missing::
 
-    foreground -> rank -> select, thin out -> edges -> (partition) -> paint
-      b             b + 3 r      b + 2 r ...     b + 2 r    whole graph     b + r
+    foreground -> rank -> select, thin out -> run through -> edges -> (partition) -> paint
 
-Only the partition of the patch graph, and for packed output the choice of channels, is global.
+Only the partition of the patch graph, and for packed output the choice of channels, is global. What
+a step reads around a block is told in :mod:`instaseg.methods.patches.block_steps`.
 """
 
 from __future__ import annotations

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from instaseg.methods.config import InstanceClassesSettings
+from instaseg.methods.config import InstanceClassesSettings, Problem, without_effect
 from instaseg.models.config import CodeSettings
 from instaseg.settings import Shape, Table
+
+LONGEST = 255
+"""Longest side of a patch in voxels: the votes of one line of patches are counted in bytes."""
 
 Background = Literal["inverse", "half", "less_than"]
 Vote = Literal["normalized_product", "product", "count"]
@@ -17,13 +20,13 @@ Vote = Literal["normalized_product", "product", "count"]
 
 def _checked_patch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return `shape` if it is two or three odd positive sides."""
-    if (
-        len(shape) not in (2, 3)
-        or any(side < 1 or side % 2 == 0 for side in shape)
-        or max(shape) < 3
-    ):
+    if len(shape) not in (2, 3) or any(side < 1 or side % 2 == 0 for side in shape):
         raise ValueError(
             f"must be two or three odd sides in voxels, such as [25, 25]; got {list(shape)}"
+        )
+    if not 3 <= max(shape) <= LONGEST:
+        raise ValueError(
+            f"must have a side of 3 voxels or more, and none above {LONGEST}; got {list(shape)}"
         )
     return shape
 
@@ -234,3 +237,14 @@ REMOVED_KEYS: dict[str, str] = {
     "crop_z_s": "use the command line's --sample on a cropped sample",
 }
 """PatchPerPix's keys of ``[vote_instances]`` that are gone, and what replaces each."""
+
+
+def disagreements(tables: Mapping[str, Table]) -> Iterator[Problem]:
+    """Yield the keys that nothing looks at where instances are not counted."""
+    method = tables["method"]
+    if not isinstance(method, PatchesSettings) or method.foreground == "count":
+        return
+    why = f"foreground = '{method.foreground}', which does not count instances"
+    yield from without_effect("method", method, ("max_num_inst",), why)
+    if label := tables.get("vote_instances"):
+        yield from without_effect("vote_instances", label, ("overlap_threshold",), why)

@@ -26,9 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import DataError
-
-LONGEST = 255
-"""Longest side of a patch: the votes of one line of patches are counted in bytes."""
+from instaseg.methods.patches.config import LONGEST
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.methods.base import Decode
 from instaseg.methods.patches.offsets import window
 from instaseg.methods.quality import RATIOS, compare, instance_channels, ratios

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Box
-from instaseg.inference.quantise import dequantise, quantise
 from instaseg.io.arrays import Reader, open_array
+from instaseg.io.quantise import dequantise, quantise
 from instaseg.methods.base import Decode
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.methods.semantic.config import LabelSettings
 from instaseg.methods.semantic.decode import classes_of
 from instaseg.metrics.classes import class_scores, count_classes

@@ -8,6 +8,7 @@ from typing import Literal, Self, cast
 from pydantic import Field, model_validator
 
 from instaseg.data.config import DataSettings
+from instaseg.methods.config import Problem, without_effect
 from instaseg.metrics.config import PointEvaluationSettings
 from instaseg.settings import Table
 
@@ -144,18 +145,20 @@ class PointSettings(Table):
         return thresholds[site]
 
 
-REMOVED_KEYS: dict[str, str] = {}
-"""No keys of earlier versions are gone."""
-
-
 def truth(settings: Table) -> Literal["clefts", "points"]:
     """Return what the method learns: points, or painted clefts."""
     return "clefts" if cast(SynapsesSettings, settings).masks else "points"
 
 
-def disagreements(tables: Mapping[str, Table]) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield what ``[data]`` and ``[evaluation]`` do not agree on with ``[method]``."""
+def disagreements(tables: Mapping[str, Table]) -> Iterator[Problem]:
+    """Yield what tables do not agree on with ``[method]``, and keys that nothing looks at."""
     method = cast(SynapsesSettings, tables["method"])
+    if not method.vectors:
+        unused = ("vector_radius", "vector_weight")
+        yield from without_effect("method", method, unused, f"kind = '{method.kind}'")
+    label = tables.get("vote_instances")
+    if label is not None and not method.masks:
+        yield from without_effect("vote_instances", label, ("min_voxels",), "sites that are peaks")
     data = tables.get("data")
     if isinstance(data, DataSettings) and data.voxel_size is None:
         yield (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Box, Coordinate
-from instaseg.inference.quantise import dequantise
+from instaseg.io.quantise import dequantise
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.synapses.blocks import VECTORS
 

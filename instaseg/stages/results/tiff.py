@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import DataError
-from instaseg.inference.quantise import dequantise
 from instaseg.io.arrays import Reader, open_array
 from instaseg.io.image_files import StackLayout, write_stack
+from instaseg.io.quantise import dequantise
 from instaseg.metrics.instance_classes import ClassOf
 from instaseg.stages.results.kind import ExportTask
 from instaseg.stages.stored import open_at_image_size

@@ -1,6 +1,10 @@
 import pytest
 
-from instaseg.methods.deep_watershed.config import DeepWatershedSettings, LabelSettings
+from instaseg.methods.deep_watershed.config import (
+    DeepWatershedSettings,
+    LabelSettings,
+    disagreements,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,32 @@ def test_default_edges_lie_between_the_depths_that_voxels_have():
 def test_width_of_the_dilation_is_odd():
     with pytest.raises(ValueError, match="must be odd and positive; got 2"):
         LabelSettings(dilate_width=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "label", "place", "why"),
+    [
+        ({"gate": "soft"}, {}, "gate", "network = 'shared'"),
+        ({"background_reach": 9.0}, {}, "background_reach", "background = 'ignored'"),
+        ({"network": "stages", "mask_corruption": 0.1}, {}, "mask_corruption", "gate = 'hard'"),
+        (
+            {"losses": "published", "depth": "classes", "rim_weight": 2.0},
+            {},
+            "rim_weight",
+            "losses = 'published'",
+        ),
+        ({}, {"grow": "dilate", "grow_most": 3.0}, "grow_most", "grow = 'dilate'"),
+        ({}, {"dilate_width": 5}, "dilate_width", "grow = 'flood'"),
+    ],
+)
+def test_keys_that_nothing_looks_at_are_refused(method, label, place, why):
+    tables = {
+        "method": DeepWatershedSettings(**method),
+        "vote_instances": LabelSettings(**label),
+    }
+    (((_, key), message),) = disagreements(tables)
+    assert key == place
+    assert f"has no effect with {why}; got" in message
 
 
 def test_a_type_has_its_own_cut():

@@ -6,7 +6,12 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from instaseg.methods.patches.config import REMOVED_KEYS, LabelSettings, PatchesSettings
+from instaseg.methods.patches.config import (
+    REMOVED_KEYS,
+    LabelSettings,
+    PatchesSettings,
+    disagreements,
+)
 from instaseg.models.config import CodeSettings
 
 
@@ -14,10 +19,28 @@ def test_flat_patch_shape_is_2d():
     assert PatchesSettings(patch_shape=[1, 25, 25]).patch_shape == (25, 25)
 
 
-@pytest.mark.parametrize("shape", [[4, 5], [5], [5, -1], [1, 1]])
+@pytest.mark.parametrize("shape", [[4, 5], [5], [5, -1]])
 def test_bad_patch_shape(shape):
     with pytest.raises(ValidationError, match="must be two or three odd sides in voxels"):
         PatchesSettings(patch_shape=shape)
+
+
+@pytest.mark.parametrize("shape", [[1, 1], [1, 257]])
+def test_sides_that_are_too_short_or_too_long(shape):
+    with pytest.raises(ValidationError, match="must have a side of 3 voxels or more, and none abo"):
+        PatchesSettings(patch_shape=shape)
+
+
+def test_keys_about_counts_need_a_count():
+    tables = {
+        "method": PatchesSettings(patch_shape=(5, 5), max_num_inst=3),
+        "vote_instances": LabelSettings(overlap_threshold=0.2),
+    }
+    messages = dict(disagreements(tables))
+    assert "foreground = 'head', which does not count" in messages["method", "max_num_inst"]
+    assert "got 0.2; remove it" in messages["vote_instances", "overlap_threshold"]
+    counting = PatchesSettings(patch_shape=(5, 5), foreground="count", max_num_inst=3)
+    assert not list(disagreements({**tables, "method": counting}))
 
 
 def test_code_units_that_do_not_factor_get_the_nearest():

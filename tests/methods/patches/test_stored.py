@@ -97,6 +97,24 @@ def test_codes_decoded_in_blocks_give_the_labels_of_the_whole(case, data):
     np.testing.assert_array_equal(labels, expected)
 
 
+def test_bytes_are_foreground_in_blocks_where_they_are_in_the_whole(tmp_path):
+    """51 / 255 is not above 0.2, though 51 times the single number nearest 1 / 255 is."""
+    values = np.full((9, 8, 8), 51, np.uint8)
+    values[:, 2:6, 2:6] = 200
+    chosen = PatchesSettings(patch_shape=(3, 3), foreground="centre", border="cut")
+    centres = MethodSpec(chosen, ModelSettings(), DataSettings()).build()
+    write_array(tmp_path / "p.zarr", centres.heads[0].key, values)
+    label = LabelSettings(fg_threshold=0.2, patch_threshold=0.1)
+    (expected,) = centres.label({"affs": values}, [label])
+    work = BlockWork((5, 5), open_store(tmp_path / "blocks", "made from this"), run_here)
+    found = centres.label_blocks(tmp_path / "p.zarr", label, work)
+    labels = np.zeros(found.shape, np.int32)
+    for place, part in found.parts():
+        labels[place] = part
+    np.testing.assert_array_equal(labels, expected)
+    assert labels[0, 0] == 0
+
+
 def test_only_wanted_patches_are_decoded(tmp_path):
     heads = crossing_tubes(0, (8, 9, 10))
     write_array(tmp_path / "p.zarr", "code", heads["code"])

@@ -6,8 +6,8 @@ from skimage.filters import threshold_otsu
 
 from instaseg.blockwise.store import open_store
 from instaseg.blockwise.work import BlockWork
-from instaseg.inference.quantise import quantise
 from instaseg.io.arrays import write_array
+from instaseg.io.quantise import quantise
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.semantic.config import LabelSettings
 from instaseg.methods.semantic.decode import CLASSES, COUNTS, classes_of, label_blocks

@@ -4,7 +4,13 @@ import pytest
 from pydantic import ValidationError
 
 from instaseg.data.config import DataSettings
-from instaseg.methods.synapses.config import SynapsesSettings, disagreements, scored_of, truth
+from instaseg.methods.synapses.config import (
+    PointSettings,
+    SynapsesSettings,
+    disagreements,
+    scored_of,
+    truth,
+)
 from instaseg.metrics.config import PointEvaluationSettings
 
 
@@ -44,3 +50,13 @@ def test_voxel_size_and_metric_have_to_fit():
     }
     assert list(disagreements(fitting)) == []
     assert scored_of(method) == ("cleft",)
+
+
+def test_keys_that_only_other_kinds_use_are_refused():
+    tables = {
+        "method": SynapsesSettings(kind="post", blob_radius=40, vector_radius=50),
+        "vote_instances": PointSettings(min_voxels=9),
+    }
+    messages = dict(disagreements(tables))
+    assert "no effect with kind = 'post'; got 50.0" in messages["method", "vector_radius"]
+    assert "with sites that are peaks; got 9" in messages["vote_instances", "min_voxels"]

@@ -8,8 +8,8 @@ from instaseg.data.config import DataSettings
 from instaseg.data.points import PointLayers
 from instaseg.errors import ConfigError
 from instaseg.geometry import Symmetry, whole
-from instaseg.inference.quantise import quantise
 from instaseg.io.points import make_points, positions
+from instaseg.io.quantise import quantise
 from instaseg.methods.synapses.config import PointSettings, SynapsesSettings
 from instaseg.methods.synapses.method import SynapsesMethod, VectorHead
 from instaseg.metrics.points import score_points

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from instaseg.inference.quantise import dequantise, quantise, stored_dtype
-from instaseg.methods.base import Head
+from instaseg.io.quantise import dequantise, quantise, stored_dtype
 
 
 def test_bytes_are_rounded_not_cut():
@@ -34,4 +33,4 @@ def test_there_and_back_is_off_by_half_a_step_at_most():
     ],
 )
 def test_bytes_hold_probabilities_only(activation, wanted, stored):
-    assert stored_dtype(Head("h", 1, activation, "k"), wanted) == stored
+    assert stored_dtype(activation, wanted) == stored

@@ -7,17 +7,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.methods.base import Head
-
 _LARGEST_BYTE = 255
 
 
-def stored_dtype(head: Head, output_dtype: Literal["float16", "uint8"]) -> np.dtype[Any]:
-    """Return the type of a head's array on disk.
+def stored_dtype(activation: str, output_dtype: Literal["float16", "uint8"]) -> np.dtype[Any]:
+    """Return the type of the array on disk of a head with some activation.
 
-    Bytes hold probabilities only, so heads without activation are always stored as float16.
+    Bytes hold probabilities only, so heads without activation (``"none"``) are always stored as
+    float16.
     """
-    return np.dtype("float16" if head.activation == "none" else output_dtype)
+    return np.dtype("float16" if activation == "none" else output_dtype)
 
 
 def quantise(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
