@@ -7,6 +7,7 @@ import pytest
 
 from instaseg.data.config import DataSettings
 from instaseg.errors import DataError
+from instaseg.inference.config import PredictionSettings
 from instaseg.io.arrays import write_array
 from instaseg.io.samples import find_samples
 from instaseg.stages.context import Dataset
@@ -27,7 +28,11 @@ def crossing(tmp_path):
 def context_of(folder, *, overlapping, val_log_step=0):
     data = DataSettings(train_data=folder, val_data=folder, test_data=folder)
     return SimpleNamespace(
-        config=SimpleNamespace(data=data, training=SimpleNamespace(val_log_step=val_log_step)),
+        config=SimpleNamespace(
+            data=data,
+            training=SimpleNamespace(val_log_step=val_log_step),
+            prediction=PredictionSettings(),
+        ),
         method=SimpleNamespace(
             overlapping=overlapping,
             labels_may_overlap=overlapping,
