@@ -174,10 +174,6 @@ class Symmetry:
         turned: NDArray[Any] = moved * signs.reshape(-1, *(1,) * (vectors.ndim - 1))
         return turned
 
-    def undo(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of `array` turned back: ``undo(apply(a))`` equals ``a``."""
-        return self.inverse().apply(array)
-
     def inverse(self) -> Symmetry:
         """Return the symmetry that undoes this one."""
         back = tuple(int(i) for i in np.argsort(self.permutation))

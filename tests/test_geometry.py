@@ -53,7 +53,7 @@ def test_an_axis_of_one_voxel_repeats_it():
 def test_undo_brings_any_symmetry_back(permutation, flipped):
     array = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     symmetry = Symmetry(tuple(permutation), tuple(flipped))
-    assert (symmetry.undo(symmetry.apply(array)) == array).all()
+    assert (symmetry.inverse().apply(symmetry.apply(array)) == array).all()
 
 
 def test_symmetries_of_the_plane_are_eight_different_pictures():

@@ -473,24 +473,6 @@ def _named(channels: list[int]) -> str:
     return f"channels {', '.join(map(str, channels[:10]))}{more} are"
 
 
-def overlapping(samples: Sequence[Sample]) -> list[str]:
-    """Return the names of the samples of which instances overlap; reads instance channels once.
-
-    Raises
-    ------
-    DataError
-        If an array is missing or damaged.
-    """
-    names = []
-    for sample in samples:
-        truth = sample.open_labels()
-        if truth is None or sample.truth == "labels" or truth.shape[0] < 2:
-            continue
-        if _look_at_channels(truth).most > 1:
-            names.append(sample.name)
-    return names
-
-
 def check_augmentation(
     augmentation: AugmentationSettings,
     settings: DataSettings,

@@ -125,22 +125,6 @@ def normalize(
     return _measure([[_values(raw, c)] for c in range(raw.shape[0])], settings).apply(raw)
 
 
-class NormalizedReader:
-    """An image on disk ``(c, [z,] y, x)`` whose blocks come normalised, as float32."""
-
-    def __init__(self, reader: Reader, statistics: Statistics) -> None:
-        self._reader = reader
-        self._statistics = statistics
-        self.shape = reader.shape
-        self.dtype: np.dtype[Any] = np.dtype(np.float32)
-        self.chunks = reader.chunks
-        self.attributes = reader.attributes
-
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[np.float32]:
-        """Return a block; all channels must be asked for."""
-        return self._statistics.apply(self._reader[index])
-
-
 def _measure(channels: Iterable[Sequence[Values]], settings: NormalizationSettings) -> Statistics:
     """Return offset and factor from the values of each channel, pooled over images."""
     pairs = [_offset_and_factor(_pool(images), settings) for images in channels]

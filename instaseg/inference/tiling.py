@@ -19,14 +19,14 @@ depend on the shape of the tiles, since the network's pooling grid lies the same
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.geometry import Box, Coordinate, Symmetry, grid, reflected_indices, whole
+from instaseg.geometry import Box, Coordinate, Symmetry, reflected_indices, whole
 from instaseg.models import shapes
 
 if TYPE_CHECKING:
@@ -152,11 +152,6 @@ def frame(settings: ModelSettings, tile: Sequence[int], symmetry: Symmetry) -> F
     read = shapes.input_shape_for_output(settings, turned)
     halo = shapes.halo(settings)
     return Frame(tuple(halo[i] for i in back), tuple(read[i] for i in back))
-
-
-def write_boxes(shape: Sequence[int], margin: Sequence[int], tile: Sequence[int]) -> Iterator[Box]:
-    """Yield the write boxes of an image in raster order; the margin has negative coordinates."""
-    yield from grid(output_box(shape, margin), tile)
 
 
 def read_mirrored(raw: RawSource, box: Box, normalize: Normalize) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaseg.geometry import Box, identity, plane_rotations_and_flips
+from instaseg.geometry import Box, grid, identity, plane_rotations_and_flips
 from instaseg.inference import tiling
 from instaseg.models import shapes
 from instaseg.models.config import ModelSettings
@@ -66,7 +66,7 @@ def test_read_boxes_of_a_transposed_tile():
 def test_every_voxel_is_written_once(shape, margin, tile):
     grown = tuple(n + 2 * m for n, m in zip(shape, margin, strict=True))
     written = np.zeros(grown, int)
-    for box in tiling.write_boxes(shape, margin, tile):
+    for box in grid(tiling.output_box(shape, margin), tile):
         written[box.shift(margin).slices] += 1
     assert (written == 1).all()
 

@@ -246,14 +246,3 @@ _REFUSED: dict[Generation, dict[str, str]] = {
         "F_cleft": _SYNAPSES,
     },
 }
-
-
-def letter_of(name: str, generation: Generation) -> str:
-    """Return the letter that means a channel in some versions, with C among its letters.
-
-    Empty where there is none.
-    """
-    if name == "flow":
-        return "Gv Gh Gz" if generation == "biapy_from_3.6" else ""
-    letters = _LETTERS[generation]
-    return next((one for one, rule in letters.items() if rule(("B", "C"))[0] == name), "")

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from instaseg.config.load import load_config
 from instaseg.errors import ConfigError
 from instaseg.methods.channels.config import CHANNEL_NAMES, ChannelsSettings
-from instaseg.methods.channels.legacy import GENERATIONS, letter_of, letters_in, translate
+from instaseg.methods.channels.legacy import GENERATIONS, letters_in, translate
 
 BEFORE, MIDDLE, FROM = GENERATIONS
 
@@ -139,16 +139,3 @@ def test_longest_letters_first():
 
 def test_names_need_no_generation():
     assert translate(["flow", "rays"], CHANNEL_NAMES, None).names == ("flow", "rays")
-
-
-@pytest.mark.parametrize(
-    ("name", "letters"),
-    [
-        ("interior", ("B", "B", "")),
-        ("background", ("", "", "B")),
-        ("flow", ("", "", "Gv Gh Gz")),
-        ("ridge", ("Dv2", "Dv2", "")),
-    ],
-)
-def test_letters_of_a_channel(name, letters):
-    assert tuple(letter_of(name, generation) for generation in GENERATIONS) == letters
