@@ -44,7 +44,7 @@ class Removal:
     labels : ndarray of int
         Which, ascending.
     halo : tuple of int
-        None: 0 per axis.
+        0 per axis: nothing around a voxel is looked at.
     """
 
     labels: NDArray[np.integer]
@@ -70,7 +70,7 @@ class KeepInside:
     roi : Source
         ``([z,] y, x)``.
     halo : tuple of int
-        None: 0 per axis.
+        0 per axis: nothing around a voxel is looked at.
     """
 
     roi: Source

@@ -2,7 +2,7 @@
 
 A patch of ``(pz, py, px)`` voxels has ``pz * py`` lines of ``ceil(px / 64)`` words; bit `i` of word
 `w` of a line is the voxel at ``x = 64 w + i``. Masks of the volume are packed in the same way along
-x, with one word more, so that any 64 bits of a line are two shifts away.
+x, with two words more, so that any 64 bits of a line are two shifts away.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def _walk(
 def thin_out(job: PatchJob, run: Run) -> None:
     """Keep what :func:`instaseg.methods.patches.thin_out.thin_out` keeps of the selected patches.
 
-    Every block's ``kept`` in the store then says so for each of its candidates.
+    What became of each selected patch of a block is then its ``status`` in the store.
     """
     waiting = [n for n in range(len(job.blocks)) if _unthinned(job, n)]
     while waiting:

@@ -63,7 +63,10 @@ class PatchCoding:
         return PatchDecoder(self.settings, self.patch_shape)
 
     def autoencoder(self) -> PatchAutoencoder:
-        """Return a fresh autoencoder: patches ``(n, 1, [z,] y, x)`` in, logits ``(n, K)`` out."""
+        """Return a fresh autoencoder: patches ``(n, 1, [z,] y, x)`` in, logits out.
+
+        They are ``patches`` ``(n, K)`` in a dict, as the loss reads them.
+        """
         from instaseg.models.decoder import PatchAutoencoder
 
         return PatchAutoencoder(self.settings, self.patch_shape)

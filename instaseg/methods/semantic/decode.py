@@ -61,10 +61,8 @@ class ClassesJob:
 
     Parameters
     ----------
-    path : Path
-        Zarr folder of the prediction.
-    key : str
-        Array of the probabilities.
+    source : StoredHeads
+        The probabilities on disk.
     settings : LabelSettings
         Table ``[vote_instances]``.
     blocks : BlockGrid
