@@ -22,6 +22,9 @@ _ROWS = 64
 """Codes of a batch come in multiples of it, so that none is computed as the rest of a vector: those
 of odd batches differ in the last bit by their place (seen with 3, not from 16 on)."""
 
+_IN_CACHE = 256
+"""Codes whose maps stay in the caches of a CPU: larger batches take up to 1.5 times as long."""
+
 _loaded: dict[tuple[Path, int, int, str], nn.Module] = {}
 
 
@@ -66,7 +69,8 @@ def decode_codes(
     codes : (units, n) ndarray
         As they are stored: float16, or uint8 for ``255 p``.
     batch_size : int
-        Codes decoded at a time, rounded up to a multiple of `_ROWS`; more need more memory.
+        Codes decoded at a time, rounded up to a multiple of `_ROWS`; more need more memory. On the
+        CPU at most `_IN_CACHE`.
     device : torch.device
         Where the decoder is.
 
@@ -84,6 +88,8 @@ def decode_codes(
     decoder.eval()
     units, number = codes.shape
     patches: NDArray[np.float32] | None = None
+    if device.type == "cpu":
+        batch_size = min(batch_size, _IN_CACHE)
     batch_size = -(-batch_size // _ROWS) * _ROWS
     batch = np.zeros((batch_size, units), np.float32)
     with torch.inference_mode():
@@ -130,8 +136,20 @@ def load_decoder(checkpoint: Path, spec: MethodSpec) -> nn.Module:
     key = (checkpoint, state.st_size, state.st_mtime_ns, repr(sorted(coding.architecture.items())))
     if key not in _loaded:
         _loaded.clear()  # one is in use at a time
-        _loaded[key] = decoder_of(checkpoint, coding)
+        _loaded[key] = _channels_last(decoder_of(checkpoint, coding))
     return _loaded[key]
+
+
+def _channels_last(decoder: nn.Module) -> nn.Module:
+    """Return the decoder with weights in the layout that computes small maps fastest.
+
+    On the CPU it takes about half the time.
+    """
+    flat = all(weight.dim() < 5 for weight in decoder.parameters())
+    layout = torch.channels_last if flat else torch.channels_last_3d
+    # PyTorch's annotations leave this argument out
+    laid_out: nn.Module = decoder.to(memory_format=layout)  # type: ignore[call-overload]
+    return laid_out
 
 
 def decoder_of(checkpoint: Path, coding: Coding) -> nn.Module:

@@ -376,6 +376,9 @@ def resumed_arrays(
     """
     journal_file = path / _JOURNAL
     partial = {plan.key: f"{plan.key}.partial" for plan in plans}
+    # the parts of an array of another size would be others
+    sizes = "; ".join(f"{plan.key} {plan.shape} {plan.dtype} {plan.chunks}" for plan in plans)
+    made_from = f"{made_from} {sizes}"
     with disk_errors(path, "arrays"):
         if not _goes_on(path, plans, made_from):
             forget_parts(path)

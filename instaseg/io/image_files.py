@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,37 @@ def _broken(path: Path, error: Exception | str) -> DataError:
     )
 
 
-class TiffReader:
+class _DecodedOnce:
+    """What image files that are read whole share: pixels that are kept, but not sent anywhere.
+
+    A reader that comes to another process takes them from what that process decoded last.
+    """
+
+    _path: Path
+    _whole: NDArray[Any] | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to open the file."""
+        return {**self.__dict__, "_whole": None}
+
+    def _pixels(self) -> NDArray[Any]:
+        if self._whole is None:
+            try:
+                state = self._path.stat()
+            except OSError as error:
+                raise _broken(self._path, error) from error
+            self._whole = _decoded(self._path, state.st_size, state.st_mtime_ns)
+        return self._whole
+
+
+@lru_cache(maxsize=2)  # an image and its labels
+def _decoded(path: Path, size: int, changed: int) -> NDArray[Any]:
+    """Return the pixels of a file in some state."""
+    del size, changed
+    return _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_png(path)
+
+
+class TiffReader(_DecodedOnce):
     """A TIFF file: its first series, as one array.
 
     A stack whose first axis runs over pages is read page by page; anything else is read whole
@@ -71,9 +102,7 @@ class TiffReader:
         try:
             if self._paged and self._whole is None:
                 return self._read_pages(index)
-            if self._whole is None:
-                self._whole = _read_tiff(self._path)
-            return self._whole[index]
+            return self._pixels()[index]
         except DataError:
             raise
         except Exception as error:
@@ -88,8 +117,7 @@ class TiffReader:
             stack = tifffile.imread(self._path, key=pages, series=0)
         except ValueError:
             # No codec in tifffile: read once through Pillow and keep it.
-            self._whole = _read_tiff(self._path)
-            return self._whole[index]
+            return self._pixels()[index]
         stack = stack.reshape(len(pages), *self.shape[1:])
         return np.asarray(stack[(slice(None), *index[1:])])
 
@@ -124,7 +152,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
     return frames[0] if len(frames) == 1 else np.stack(frames)
 
 
-class PngReader:
+class PngReader(_DecodedOnce):
     """A PNG file, read whole when it is first indexed."""
 
     def __init__(self, path: Path) -> None:
@@ -140,14 +168,17 @@ class PngReader:
         self.dtype: np.dtype[Any] = np.dtype(properties.dtype)
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        if self._whole is None:
-            try:
-                values = np.asarray(imageio.imread(self._path, plugin="pillow"))
-            except Exception as error:
-                raise _broken(self._path, error) from error
-            # of images of one bit, the bytes of True may be 255, which is not True everywhere
-            self._whole = values != 0 if values.dtype == bool else values
-        return self._whole[index]
+        return self._pixels()[index]
+
+
+def _read_png(path: Path) -> NDArray[Any]:
+    """Read a whole PNG file."""
+    try:
+        values = np.asarray(imageio.imread(path, plugin="pillow"))
+    except Exception as error:
+        raise _broken(path, error) from error
+    # of images of one bit, the bytes of True may be 255, which is not True everywhere
+    return values != 0 if values.dtype == bool else values
 
 
 def write_image(path: Path, array: NDArray[Any]) -> None:

@@ -71,7 +71,7 @@ def centre_lines(instances: Instances, *, run: Run = run_here) -> Voxels:
         Voxels of the lines, ordered by instance, then position.
     """
     none = np.zeros(0, np.int64)
-    tasks = [_Members(instances, members) for members in _together(instances)]
+    tasks = [_Members(instances.subset(members), members) for members in _together(instances)]
     found = [(none, none), *run(_lines_of, tasks, "thin")]
     position, instance = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((position, instance))
@@ -81,7 +81,7 @@ def centre_lines(instances: Instances, *, run: Run = run_here) -> Voxels:
 
 @dataclass(frozen=True)
 class _Members:
-    """Instances that are thinned together."""
+    """Instances that are thinned together, and their numbers among all."""
 
     instances: Instances
     numbers: Index
@@ -92,13 +92,13 @@ class _Members:
 
 def _lines_of(members: _Members) -> tuple[Index, Index]:
     """Return position and instance of the voxels of the lines of some instances."""
-    instances, numbers = members.instances, members.numbers
+    instances, every = members.instances, np.arange(len(members.instances))
     thin = _thin_planes if len(instances.shape) == 2 else _thin_volumes
-    voxels = collect(instances, numbers)
+    voxels = collect(instances, every)
     coordinates = np.stack(np.unravel_index(voxels.position, instances.shape), axis=1)
-    line = thin(instances, numbers, voxels, coordinates)
-    line |= _middles(numbers, voxels, coordinates, line)
-    return voxels.position[line], voxels.instance[line]
+    line = thin(instances, every, voxels, coordinates)
+    line |= _middles(every, voxels, coordinates, line)
+    return voxels.position[line], members.numbers[voxels.instance[line]]
 
 
 def _together(instances: Instances) -> Iterator[Index]:

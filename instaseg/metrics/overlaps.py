@@ -112,6 +112,10 @@ class Numbering:
         table[self.ids.astype(np.int64)] = self.new
         return table
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields: the table is made again where it is needed."""
+        return {"ids": self.ids, "new": self.new}
+
     def apply(self, labels: NDArray[Any]) -> NDArray[np.int32]:
         """Return labels, all of them among the ids, as their new numbers."""
         table = self._table
@@ -168,20 +172,57 @@ class Instances:
         channel, position, number : int, ndarray of int64, ndarray of int64
             Index into the flattened window, ascending, and number of the instance there.
         """
+        for channel in self._occupied_channels(window):
+            yield from _entries(self.source, channel, self.numberings[channel], window)
+
+    def shown_in(self, window: Window) -> Shown:
+        """Return the instances that a window shows, under the same numbers; small to send."""
+        low, high = ([getattr(side, end) for side in window] for end in ("start", "stop"))
+        channels = self._occupied_channels(window)
+        near = ((self.begin < high) & (self.end > low)).all(axis=1)
+        numbers = np.where(near, np.arange(1, len(self) + 1, dtype=np.int32), 0)
+        numberings = {channel: self._renumbered(channel, numbers) for channel in channels}
+        return Shown(self.source, numberings, len(self))
+
+    def subset(self, members: Index) -> Instances:
+        """Return some of the instances, numbered from 0 in their order; small to send."""
+        block = np.array(self.source.block)
+        low = self.begin[members].min(axis=0) // block * block
+        high = -(-self.end[members].max(axis=0) // block) * block
+        near = ((self.begin < high) & (self.end > low)).all(axis=1)
+        numbers = np.zeros(len(self), np.int32)
+        numbers[members] = np.arange(1, len(members) + 1)
+        numberings = [self._renumbered(c, numbers, near) for c in range(len(self.numberings))]
+        columns = (self.channel, self.label, self.sizes, self.begin, self.end)
+        return Instances(
+            self.source, tuple(numberings), self.occupied, *(one[members] for one in columns)
+        )
+
+    def _renumbered(
+        self, channel: int, numbers: NDArray[np.int32], near: NDArray[np.bool_] | None = None
+    ) -> Numbering:
+        """Return the numbering of a channel with new numbers, 0 for what is left out.
+
+        Ids of instances that are not `near` (left out: those without a number) are dropped; those
+        that never were counted stay.
+        """
+        ids, new = self.numberings[channel].ids, self.numberings[channel].new
+        instance = new[new > 0] - 1
+        kept = new == 0
+        kept[new > 0] = numbers[instance] > 0 if near is None else near[instance]
+        renumbered = np.zeros(len(ids), np.int32)
+        renumbered[new > 0] = numbers[instance]
+        return Numbering(ids[kept], renumbered[kept])
+
+    def _occupied_channels(self, window: Window) -> list[int]:
+        """Return the channels that hold labels in the blocks of a window."""
         blocks = tuple(
             slice(side.start // b, -(-side.stop // b))
             for side, b in zip(window, self.source.block, strict=True)
         )
         cells = self.occupied[(slice(None), *blocks)]
-        holds = cells.any(axis=tuple(range(1, cells.ndim)))
-        for channel in np.flatnonzero(holds).tolist():
-            labels = self.source.read(channel, window).reshape(-1)
-            position = np.flatnonzero(labels != 0)
-            number = self.numberings[channel].apply(labels[position])
-            if not number.all():
-                position, number = position[number > 0], number[number > 0]
-            if len(position):
-                yield channel, position, number.astype(np.int64) - 1
+        found: list[int] = np.flatnonzero(cells.any(axis=tuple(range(1, cells.ndim)))).tolist()
+        return found
 
     def read(self, window: Window) -> NDArray[np.int32]:
         """Return number + 1 of the instances in a window, ``(n, [z,] y, x)``, 0 = background."""
@@ -202,6 +243,47 @@ class Instances:
                 for _, position, number in entries:
                     overlapping[np.unique(number[crowd[position] > 1])] = True
         return overlapping
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a window shows of some instances.
+
+    Parameters
+    ----------
+    source : _Channels
+        Labels as they were given.
+    numberings : dict of int to Numbering
+        Those of the channels that hold labels in the window.
+    count : int
+        Number of all instances.
+    """
+
+    source: _Channels
+    numberings: dict[int, Numbering]
+    count: int
+
+    def __len__(self) -> int:
+        """Return the number of all instances."""
+        return self.count
+
+    def entries(self, window: Window) -> Iterator[tuple[int, Index, Index]]:
+        """Yield what the window holds, as :meth:`Instances.entries` does."""
+        for channel, numbering in self.numberings.items():
+            yield from _entries(self.source, channel, numbering, window)
+
+
+def _entries(
+    source: _Channels, channel: int, numbering: Numbering, window: Window
+) -> Iterator[tuple[int, Index, Index]]:
+    """Yield what one channel of a window holds; nothing if it is empty."""
+    labels = source.read(channel, window).reshape(-1)
+    position = np.flatnonzero(labels != 0)
+    number = numbering.apply(labels[position])
+    if not number.all():
+        position, number = position[number > 0], number[number > 0]
+    if len(position):
+        yield channel, position, number.astype(np.int64) - 1
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ from instaseg.metrics.overlaps import (
     Index,
     Instances,
     Pairs,
+    Shown,
     Source,
     Tally,
     Voxels,
@@ -323,10 +324,19 @@ def _subset_scores(
 class _Window:
     """A part of the volume in which both sides are compared."""
 
-    true: Instances
-    predicted: Instances
+    true: Instances | Shown
+    predicted: Instances | Shown
     place: tuple[slice, ...]
     overlaps: Literal["some", "none"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: of all instances those that the window shows."""
+        sides = {"true": self.true, "predicted": self.predicted}
+        shown = {
+            name: side.shown_in(self.place) if isinstance(side, Instances) else side
+            for name, side in sides.items()
+        }
+        return {**self.__dict__, **shown}
 
     def __str__(self) -> str:
         return f"voxels {self.place}"

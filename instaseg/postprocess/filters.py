@@ -102,15 +102,14 @@ def _groups(channel: Channel, found: dict[int, Instance]) -> dict[Box, list[tupl
     for label, one in found.items():
         first = np.unravel_index(one.first, channel.blocks.shape)
         block = _block_at(channel, [int(n) for n in first])
-        inside = one.box.intersect(block) == one.box
-        groups.setdefault(block if inside else one.box, []).append((label, one.box))
-    for box, ones in groups.items():
-        if len(channel.blocks) > 1 and np.prod(box.shape) > MOST_VOXELS:
+        together = one.box.intersect(block) == one.box and np.prod(block.shape) <= MOST_VOXELS
+        if len(channel.blocks) > 1 and np.prod(one.box.shape) > MOST_VOXELS:
             raise DataError(
-                f"instance {ones[0][0]}: expected a bounding box of at most {MOST_VOXELS} voxels to"
-                f" measure it, found {box.shape}; leave out postprocessing.measure and"
+                f"instance {label}: expected a bounding box of at most {MOST_VOXELS} voxels to"
+                f" measure it, found {one.box.shape}; leave out postprocessing.measure and"
                 " remove_where, or join less"
             )
+        groups.setdefault(block if together else one.box, []).append((label, one.box))
     return groups
 
 

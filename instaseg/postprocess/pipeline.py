@@ -206,8 +206,12 @@ def _do(step: Step, channel: Channel, name: str, *, place: Place, dtype: np.dtyp
             array[box.slices] = _checked(channel.read(box), dtype)
         own = (place.blocks, channel.spacing, channel.run, channel.new_array)
         step.edit(Editable(array, (), *own))
-        for block, box in enumerate(place.blocks.boxes):
-            place.store.write(name, block, {LABELS: array[box.slices]})
+        *others, last = range(len(place.blocks))
+        for block in others:
+            place.store.write(name, block, {LABELS: array[place.blocks.boxes[block].slices]})
+        kept = array[place.blocks.boxes[last].slices]
+    # when the array is gone: a step that is complete has left nothing behind, whenever it is killed
+    place.store.write(name, last, {LABELS: kept})
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,11 @@ def _change_block(task: BlockTask[_ChangeJob]) -> None:
 
 def _checked(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     check_labels(values)
+    if dtype == np.int64 and values.dtype == np.uint64 and values.max(initial=0) >= 1 << 63:
+        raise DataError(
+            f"instances: expected labels below 2^63, found {values.max()}; number them anew, or"
+            ' leave out postprocessing.voronoi.without_instance = "new"'
+        )
     return values.astype(dtype, copy=False)
 
 

@@ -53,12 +53,14 @@ class Removal:
     def __call__(self, values: Labels, box: Box) -> Labels:
         """Return the labels without those that are removed."""
         del box
-        return np.where(np.isin(values, self.labels), np.zeros((), values.dtype), values)
+        # of the same type: NumPy compares int64 with uint64 as floating-point numbers
+        removed = np.isin(values, self.labels.astype(values.dtype))
+        return np.where(removed, np.zeros((), values.dtype), values)
 
 
 def removal(labels: Collection[int], ndim: int) -> Removal:
     """Return the change that removes instances."""
-    return Removal(np.array(sorted(labels), np.int64), (0,) * ndim)
+    return Removal(np.array(sorted(labels) or [0]), (0,) * ndim)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Reading and writing of arrays: all formats alike, whole or not at all, clear errors."""
 
 import errno
+import pickle
 import shutil
 
 import h5py
@@ -13,7 +14,7 @@ import zarr
 from PIL import Image
 
 from instaseg.errors import DataError
-from instaseg.io import arrays, zarr_folders
+from instaseg.io import arrays, image_files, zarr_folders
 from instaseg.io.arrays import (
     ArrayPlan,
     array_attributes,
@@ -345,8 +346,34 @@ def test_arrays_begin_anew_from_something_else(tmp_path):
     assert not list(path.rglob("*partial*")), "nothing was finished, so nothing is kept"
     with pytest.raises(KeyboardInterrupt):
         write_rows(path, "x", fail_at=2)
-    (path / "finished_parts.partial").write_text("x\nno number\n")
+    journal = path / "finished_parts.partial"
+    header, *_ = journal.read_text().split("\n")
+    journal.write_text(f"{header}\nno number\n")
     assert write_rows(path, "x") == [0, 2]
+
+
+def test_arrays_of_another_size_begin_anew(tmp_path):
+    path = tmp_path / "a.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(path, "x", fail_at=2)
+    wider = [ArrayPlan("volumes/a", (4, 8), np.dtype("uint8"), (2, 2)), PLANS[1]]
+    with resumed_arrays(path, wider, "x") as ((a, _), done):
+        assert not len(done)
+        a[slice(0, 4), slice(0, 8)] = np.ones((4, 8), np.uint8)
+    assert open_array(path, "volumes/a").shape == (4, 8)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_pixels_are_not_sent_and_decoded_once(tmp_path, monkeypatch, name):
+    image = np.arange(300 * 400, dtype=np.uint16).reshape(300, 400)
+    write_array(tmp_path / name, "", image)
+    reader = open_array(tmp_path / name, "")
+    np.testing.assert_array_equal(read_whole(reader), image)
+    sent = pickle.dumps(reader)
+    assert len(sent) < 2000
+    for function in ("_read_tiff", "_read_png"):
+        monkeypatch.setattr(image_files, function, lambda path: pytest.fail(f"{path} again"))
+    np.testing.assert_array_equal(pickle.loads(sent)[PART], image[PART])
 
 
 def test_scratch_is_read_back_and_deleted(tmp_path):

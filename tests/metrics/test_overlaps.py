@@ -1,3 +1,5 @@
+import pickle
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -28,6 +30,30 @@ def everything(instances):
 
 def all_of(instances):
     return collect(instances, np.arange(len(instances)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_what_is_sent_shows_the_same(data):
+    """Instances of a window under the same numbers; some instances under numbers from 0."""
+    channels = data.draw(st.integers(1, 3))
+    labels = data.draw(hnp.arrays(np.uint8, (channels, 6, 7), elements=st.integers(0, 4)))
+    found = find_instances(labels, ndim=2, remove_small=data.draw(st.integers(0, 2)))
+    rows = slice(data.draw(st.integers(0, 2)), data.draw(st.integers(3, 6)))
+    window = (rows, slice(2, 7))
+    shown = pickle.loads(pickle.dumps(found.shown_in(window)))
+    assert len(shown) == len(found)
+    for there, wanted in zip(shown.entries(window), found.entries(window), strict=True):
+        assert [part.tolist() for part in there[1:]] == [part.tolist() for part in wanted[1:]]
+    if not len(found):
+        return
+    members = np.array(data.draw(st.permutations(range(len(found)))))[: 1 + len(found) // 2]
+    some, every = found.subset(members), np.arange(len(members))
+    voxels, wanted = collect(some, every), collect(found, np.sort(members))
+    order = np.lexsort((voxels.position, members[voxels.instance]))
+    assert members[voxels.instance][order].tolist() == wanted.instance.tolist()
+    assert voxels.position[order].tolist() == wanted.position.tolist()
+    assert some.sizes.tolist() == found.sizes[members].tolist()
 
 
 def test_label_image():

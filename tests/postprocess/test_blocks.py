@@ -226,8 +226,41 @@ def crowded(seed, shape=(40, 44)):
     return labels, Scene((1.0, 1.0), roi=(rng.random(shape) < 0.95).astype(np.uint8))
 
 
+def test_labels_of_64_bits_stay_what_they_are():
+    labels = np.zeros((4, 6), np.uint64)
+    labels[0, 0], labels[2:, 1:5] = 2**64 - 1, 2**63 + 1
+    debris = PostprocessingSettings(remove_small_comps=1, relabel="keep")
+    found = repaired(labels, debris, ndim=2, block_shape=(2, 3))
+    wanted = np.where(labels == 2**63 + 1, labels, 0)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(postprocess(labels, debris, without_units(2)), wanted)
+    grown = PostprocessingSettings(voronoi=VoronoiSettings(head="F", without_instance="new"))
+    scene = Scene((1.0, 1.0), mask=np.ones((4, 6), bool))
+    with pytest.raises(DataError, match=r"expected labels below 2\^63, found 18446744073709551615"):
+        repaired(labels, grown, ndim=2, block_shape=(2, 3), scene=scene)
+
+
 class KilledError(Exception):
     pass
+
+
+def test_a_run_that_is_killed_after_a_step_leaves_no_scratch_array(tmp_path):
+    """As a kill does, the array on disk stays when the last block of a step is written."""
+    labels = np.repeat(np.arange(1, 4, dtype=np.uint8), 6).reshape(3, 6)
+    target = Output(tmp_path / "a.zarr", "instances", {})
+    work = work_in(tmp_path, (2, 3))
+    there = []
+    write = type(work.store).write
+
+    class Watching(type(work.store)):
+        def write(self, step, block, arrays):
+            if step.endswith("_step0") and block == 3:
+                there.append(sorted(p.name for p in target.path.glob("*.partial")))
+            write(self, step, block, arrays)
+
+    watched = BlockWork(work.block_shape, Watching(work.store.folder), run_here)
+    postprocess_blocks(labels, FILLING, without_units(2), work=watched, output=target)
+    assert there == [[]]
 
 
 @pytest.mark.parametrize("after", [0, 3, 30, 75, 120])

@@ -7,10 +7,12 @@ import pytest
 from instaseg.blockwise.memory import MemoryStore, run_here
 from instaseg.blockwise.work import BlockWork
 from instaseg.errors import DataError
+from instaseg.io.arrays import open_array
+from instaseg.io.samples import read_whole
 from instaseg.postprocess import filters
 from instaseg.postprocess.blocks import Output, postprocess_blocks
 from instaseg.postprocess.config import PostprocessingSettings
-from instaseg.postprocess.repair import postprocess_and_report
+from instaseg.postprocess.repair import postprocess, postprocess_and_report
 from instaseg.postprocess.scene import Scene
 
 # 1: a bar of 1x10, 2: a square of 4x4, 3: a square of 2x2, 5: a bar of 2x6
@@ -125,6 +127,20 @@ def test_the_table_is_the_same_in_blocks(tmp_path, block_shape):
     settings = PostprocessingSettings()
     postprocess_blocks(LABELS, settings, scene, work=work, output=output)
     assert not table.exists()
+
+
+def test_small_instances_in_blocks_that_are_too_large_are_measured_one_by_one(
+    tmp_path, monkeypatch
+):
+    settings = PostprocessingSettings(measure=["area"], remove_where=[["area < 2"]])
+    labels = np.zeros((6, 8), np.uint8)
+    labels[0, 0], labels[3:5, 1:3] = 1, 2
+    monkeypatch.setattr(filters, "MOST_VOXELS", 9)
+    output = Output(tmp_path / "a.zarr", "i", {}, tmp_path / "a.csv")
+    work = BlockWork((6, 4), MemoryStore(), run_here)
+    postprocess_blocks(labels, settings, Scene((1.0, 1.0)), work=work, output=output)
+    found = read_whole(open_array(tmp_path / "a.zarr", "i"))
+    assert found.tolist() == postprocess(labels, settings, Scene((1.0, 1.0))).tolist()
 
 
 def test_an_instance_that_does_not_fit_in_memory_is_named(tmp_path, monkeypatch):
