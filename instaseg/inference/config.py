@@ -15,7 +15,7 @@ REMOVED_KEYS: dict[str, str] = {
     "prediction.fg_key": "foreground is always written to volumes/pred_fgbg; remove it",
     "prediction.numinst_key": "counts are always written to volumes/pred_numinst; remove it",
     "prediction.cache_size": "tiles are read as they are needed; remove it",
-    "prediction.num_workers": "one process predicts, on the device's own threads; remove it",
+    "prediction.num_workers": "use general.num_workers, or the command line's --workers",
     "prediction.mask_folder": "whole images are predicted; remove it",
     "prediction.clean_mask": "use vote_instances.ignore_small_components",
     "prediction.fg_thresh": "use vote_instances.fg_threshold",

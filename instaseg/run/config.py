@@ -34,7 +34,8 @@ class GeneralSettings(Table):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks run; `auto` takes a CUDA device if there is one."""
     num_workers: int = Field(default=1, ge=1)
-    """Processes that label, post-process and evaluate samples; 1 works in the main process."""
+    """Processes that predict, decode, label, post-process and evaluate, with one thread each; on a
+    GPU each of them loads the network. 1 works in the main process, with all threads."""
     block_shape: Shape | None = None
     """Voxels per axis of the blocks in which images are labelled and post-processed, in validation
     too; results are the same with any. Left out, an image is worked on as a whole where it fits in

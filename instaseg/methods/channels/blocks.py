@@ -37,7 +37,7 @@ from instaseg.regions.thresholds import ValueCounts, sum_counts
 
 MOST_BYTES = 2**32
 """Memory in which a prediction is decoded as a whole; larger ones in blocks of half of it."""
-_BYTES_OF_STEPS = 80
+_BYTES_OF_STEPS = 104
 """Memory of seeds, masks, surface and flooding, for each voxel."""
 _BYTES_OF_VALUE = 6
 """Memory of a component of a channel as stored and as a number, for each voxel."""
