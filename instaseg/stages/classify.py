@@ -18,6 +18,7 @@ from instaseg.methods.build import MethodSpec
 from instaseg.postprocess.votes import Ballot, added, count_votes
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.missing import skip_done
 from instaseg.stages.postprocess import (
     finished_fingerprint,
     finished_key,
@@ -85,11 +86,9 @@ def run(context: Context) -> None:
     dataset, selection = context.dataset("test"), select(context)
     require_instances(context, dataset, selection)
     tasks = [classify_task(context, dataset, sample, selection) for sample in dataset.samples]
-    overwrite = context.options.existing == "overwrite"
-    missing = [task for task in tasks if overwrite or not task.is_done]
-    if len(missing) < len(tasks):
-        done = len(tasks) - len(missing)
-        logger.info("classify: %d of %d samples done, skipped", done, len(tasks))
+    missing = skip_done(
+        context, tasks, lambda task: task.is_done, words="classify: %d of %d samples done, skipped"
+    )
     names = [task.sample for task in missing]
     require_predictions(context, dataset, selection.checkpoint, names)
     blocks = [block for task in missing for block in _blocks(context, task)]

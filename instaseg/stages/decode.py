@@ -18,6 +18,7 @@ from instaseg.run.fingerprint import fingerprint
 from instaseg.settings import Table
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import checkpoint_decoder, decoded_fingerprint, is_decoded
+from instaseg.stages.missing import skip_done
 from instaseg.stages.parts import Parted, PartTask, make_parts
 from instaseg.stages.predicting import chunk_shape, require_predictions
 from instaseg.stages.selection import Selection, select
@@ -60,20 +61,17 @@ def run(context: Context) -> None:
         logger.info("decode: left to label, which decodes block by block (method.code.decode)")
         return
     dataset, selection = context.dataset("test"), select(context)
-    overwrite = context.options.existing == "overwrite"
-    missing = [
-        sample
-        for sample in dataset.samples
-        if overwrite or not is_decoded(context, dataset, sample, selection)
-    ]
-    if len(missing) < len(dataset.samples):
-        done = len(dataset.samples) - len(missing)
-        logger.info("decode: %d of %d samples done, skipped", done, len(dataset.samples))
+    missing = skip_done(
+        context,
+        dataset.samples,
+        lambda sample: is_decoded(context, dataset, sample, selection),
+        words="decode: %d of %d samples done, skipped",
+    )
     require_predictions(context, dataset, selection.checkpoint, [sample.name for sample in missing])
     decode = checkpoint_decoder(context, selection.checkpoint)
     assert decode is not None  # the method has codes
     samples = [_parted(context, dataset, sample, selection, decode) for sample in missing]
-    if overwrite:
+    if context.options.existing == "overwrite":
         for sample in samples:
             forget_parts(sample.path)
     with Pool(context.workers) as pool:

@@ -17,6 +17,7 @@ from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.classify import require_classes
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.labelling import run_by_size, run_in
+from instaseg.stages.missing import skip_done
 from instaseg.stages.postprocess import (
     finished_fingerprint,
     finished_key,
@@ -31,6 +32,7 @@ from instaseg.stages.scoring import (
     evaluate_baseline,
     evaluate_sample,
     evaluate_with,
+    is_scored,
     read_scores,
 )
 from instaseg.stages.selection import Selection, select
@@ -160,20 +162,16 @@ def is_evaluated(context: Context, dataset: Dataset, sample: Sample, selection: 
     """Return whether a sample has current scores, or no ground truth to be scored with."""
     if sample.labels is None:
         return True
-    task = method_task(context, dataset, sample, selection)
-    return read_scores(task.output, task.fingerprint) is not None
+    return is_scored(method_task(context, dataset, sample, selection))
 
 
 def _missing(
     context: Context, tasks: Sequence[EvaluationTask], description: str
 ) -> list[EvaluationTask]:
     """Return the tasks whose scores are missing or outdated; says how many are not."""
-    overwrite = context.options.existing == "overwrite"
-    missing = [t for t in tasks if overwrite or read_scores(t.output, t.fingerprint) is None]
-    if len(missing) < len(tasks):
-        done = len(tasks) - len(missing)
-        logger.info("%s: %d of %d samples done, skipped", description, done, len(tasks))
-    return missing
+    return skip_done(
+        context, tasks, is_scored, words=f"{description}: %d of %d samples done, skipped"
+    )
 
 
 def _read(tasks: Sequence[EvaluationTask]) -> dict[str, Scores]:

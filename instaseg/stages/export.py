@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from instaseg.blockwise.scheduler import run_tasks
@@ -10,6 +9,7 @@ from instaseg.io.samples import Sample
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.classify import require_classes
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.missing import skip_done
 from instaseg.stages.postprocess import (
     finished_fingerprint,
     finished_key,
@@ -20,8 +20,6 @@ from instaseg.stages.predicting import prediction_fingerprint, require_predictio
 from instaseg.stages.results.kind import ExportTask, Product
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, select
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,9 @@ def run(context: Context) -> str:
         for sample in dataset.samples
         for product in products
     ]
-    overwrite = context.options.existing == "overwrite"
-    missing = [job for job in jobs if overwrite or not job.is_done]
-    if len(missing) < len(jobs):
-        logger.info("export: %d of %d files done, skipped", len(jobs) - len(missing), len(jobs))
+    missing = skip_done(
+        context, jobs, lambda job: job.is_done, words="export: %d of %d files done, skipped"
+    )
     run_tasks(write_file, missing, workers=context.workers, description="export")
     return f"export: {len(jobs)} files in {jobs[0].task.output.parent}"
 

@@ -19,6 +19,7 @@ from instaseg.stages.labelling import (
     refinement,
     run_by_size,
 )
+from instaseg.stages.missing import skip_done
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, select
@@ -34,9 +35,13 @@ def run(context: Context) -> None:
         "label: checkpoint %d, parameters %s", selection.checkpoint, selection.parameters.name
     )
     tasks = label_tasks(context, dataset, selection)
-    missing = [task for task in tasks if _is_missing(context, task)]
-    if len(missing) < len(tasks):
-        logger.info("label: %d of %d samples done, skipped", len(tasks) - len(missing), len(tasks))
+    key = RESULTS[context.method.result].key
+    missing = skip_done(
+        context,
+        tasks,
+        lambda task: stored_fingerprint(task.output, key) == task.fingerprint,
+        words="label: %d of %d samples done, skipped",
+    )
     names = [task.sample for task in missing]
     require_predictions(context, dataset, selection.checkpoint, names)
     require_decoded(context, dataset, selection, names)
@@ -83,10 +88,3 @@ def instances_fingerprint(context: Context, sample: Sample, selection: Selection
     parameters = selection.parameters
     medians = [parameters.postprocessing.median] if parameters.postprocessing.median else []
     return fingerprint("label", prediction, parameters.labelling, *medians)
-
-
-def _is_missing(context: Context, task: LabelTask) -> bool:
-    if context.options.existing == "overwrite":
-        return True
-    key = RESULTS[context.method.result].key
-    return stored_fingerprint(task.output, key) != task.fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +21,13 @@ from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
 from instaseg.stages.labelling import run_by_size, run_in
+from instaseg.stages.missing import skip_done
 from instaseg.stages.predicting import require_predictions
 from instaseg.stages.results.instances import LABELLED, REPAIRED, blocks_if_large
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene, roi_state
 from instaseg.stages.selection import Selection, select
 from instaseg.stages.stored import stored_fingerprint
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,9 @@ def run(context: Context) -> str | None:
     dataset, selection = context.dataset("test"), select(context)
     require_instances(context, dataset, selection)
     tasks = [_task(context, dataset, sample, selection) for sample in dataset.samples]
-    overwrite = context.options.existing == "overwrite"
-    missing = [task for task in tasks if overwrite or not task.is_done()]
-    if len(missing) < len(tasks):
-        logger.info(
-            "postprocess: %d of %d samples done, skipped", len(tasks) - len(missing), len(tasks)
-        )
+    missing = skip_done(
+        context, tasks, RepairTask.is_done, words="postprocess: %d of %d samples done, skipped"
+    )
     if selection.parameters.postprocessing.voronoi.head is not None:
         names = [task.sample.name for task in missing]
         require_predictions(context, dataset, selection.checkpoint, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,12 @@ from instaseg.io.arrays import ArrayPlan, forget_parts
 from instaseg.io.samples import Sample
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.missing import skip_done
 from instaseg.stages.networks import TrainedNetwork, architecture, trained_network
 from instaseg.stages.parts import Parted, PartTask, make_parts
 from instaseg.stages.selection import digest
 from instaseg.stages.stored import IMAGE_SHAPE, stored_fingerprint
 from instaseg.training.devices import freed_memory_kept
-
-logger = logging.getLogger(__name__)
 
 MOST_VALUES = 1 << 23
 
@@ -63,20 +61,12 @@ def prediction_fingerprint(context: Context, sample: Sample, checkpoint: int) ->
 
 def predict_missing(context: Context, dataset: Dataset, checkpoint: int) -> None:
     """Predict the samples that have no current prediction, tile by tile."""
-    overwrite = context.options.existing == "overwrite"
-    missing = [
-        sample
-        for sample in dataset.samples
-        if overwrite or not is_predicted(context, dataset, sample, checkpoint)
-    ]
-    if len(missing) < len(dataset.samples):
-        done = len(dataset.samples) - len(missing)
-        logger.info(
-            "predict: %d of %d samples of %s done, skipped",
-            done,
-            len(dataset.samples),
-            dataset.name,
-        )
+    missing = skip_done(
+        context,
+        dataset.samples,
+        lambda sample: is_predicted(context, dataset, sample, checkpoint),
+        words=f"predict: %d of %d samples of {dataset.name} done, skipped",
+    )
     if not missing:
         return
     # Not at the top: to label what a first pass predicts needs modules that need this one.
@@ -93,7 +83,7 @@ def predict_missing(context: Context, dataset: Dataset, checkpoint: int) -> None
         )
         for sample in missing
     ]
-    if overwrite:
+    if context.options.existing == "overwrite":
         for sample in samples:
             forget_parts(sample.path)
     with freed_memory_kept(), Pool(context.workers) as pool:

@@ -17,8 +17,9 @@ from instaseg.methods.base import Decode
 from instaseg.methods.build import MethodSpec
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.missing import missing_tasks
 from instaseg.stages.results.table import RESULTS
-from instaseg.stages.scoring import read_scores, write_scores
+from instaseg.stages.scoring import is_scored, read_scores, write_scores
 from instaseg.stages.stored import image_shape, method_at, read_prediction
 
 logger = logging.getLogger(__name__)
@@ -95,9 +96,8 @@ def quality_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]
     from instaseg.stages.predicting import predict_missing
 
     tasks = {number: _tasks(context, dataset, number) for number in checkpoints}
-    overwrite = context.options.existing == "overwrite"
     for number, of_one in tasks.items():
-        missing = [t for t in of_one if overwrite or read_scores(t.output, t.fingerprint) is None]
+        missing = missing_tasks(context, of_one, is_scored)
         missing = [t for t in missing if _fits(context, t, t.sample.open_raw().shape[1:])]
         predict_missing(context, Dataset(dataset.name, tuple(t.sample for t in missing)), number)
         key = context.method.heads[0].key

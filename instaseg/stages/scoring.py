@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -49,6 +49,23 @@ def read_scores(file: Path, fingerprint: str) -> Scores | None:
         return None
     found = table.pop("format", None), table.pop("fingerprint", None)
     return table if found == (_FORMAT, fingerprint) else None
+
+
+class Scored(Protocol):
+    """What has scores in a file of its own."""
+
+    @property
+    def output(self) -> Path:
+        """The TOML file."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Kept with the scores."""
+
+
+def is_scored(task: Scored) -> bool:
+    """Return whether the scores are there, made from what they would be made from now."""
+    return read_scores(task.output, task.fingerprint) is not None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,13 +27,18 @@ from instaseg.stages.labelling import (
     refinement,
     run_by_size,
 )
+from instaseg.stages.missing import skip_done
 from instaseg.stages.postprocess import RepairTask, repair_sample
 from instaseg.stages.predicting import predict_missing, prediction_fingerprint
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import roi_state
-from instaseg.stages.scoring import ValidationTask, read_scores, score_set, validate_sample
-
-logger = logging.getLogger(__name__)
+from instaseg.stages.scoring import (
+    ValidationTask,
+    is_scored,
+    read_scores,
+    score_set,
+    validate_sample,
+)
 
 Row = dict[str, Any]
 
@@ -146,10 +150,7 @@ def _job(
 
 def _work_out(context: Context, dataset: Dataset, jobs: Sequence[Job]) -> None:
     """Score what has no current scores: one task per prediction, so that sets share its work."""
-    overwrite = context.options.existing == "overwrite"
-    missing = [j for j in jobs if overwrite or read_scores(j.output, j.fingerprint) is None]
-    if len(missing) < len(jobs):
-        logger.info("%d of %d scores exist, skipped", len(jobs) - len(missing), len(jobs))
+    missing = skip_done(context, jobs, is_scored, words="%d of %d scores exist, skipped")
     for checkpoint in sorted({job.checkpoint for job in missing}):
         names = {job.sample.name for job in missing if job.checkpoint == checkpoint}
         samples = tuple(sample for sample in dataset.samples if sample.name in names)

@@ -1,0 +1,50 @@
+"""What of a stage's work is not done yet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from instaseg.stages.context import Context
+
+logger = logging.getLogger(__name__)
+
+TaskT = TypeVar("TaskT")
+
+
+def missing_tasks(
+    context: Context, tasks: Sequence[TaskT], is_done: Callable[[TaskT], bool]
+) -> list[TaskT]:
+    """Return the tasks that are not done, in their order; all of them with ``--overwrite``.
+
+    Parameters
+    ----------
+    context : Context
+        Says what happens to finished work.
+    tasks : sequence
+        All of them: samples, or what is made of each.
+    is_done : callable
+        Whether a task's result is there, made from what it would be made from now; not asked with
+        ``--overwrite``.
+    """
+    overwrite = context.options.existing == "overwrite"
+    return [task for task in tasks if overwrite or not is_done(task)]
+
+
+def skip_done(
+    context: Context, tasks: Sequence[TaskT], is_done: Callable[[TaskT], bool], *, words: str
+) -> list[TaskT]:
+    """Return the tasks that are not done; says how many are, where some are.
+
+    Parameters
+    ----------
+    context, tasks, is_done
+        See :func:`missing_tasks`.
+    words : str
+        What is said of those that are done, with two ``%d``: how many, and of how many.
+    """
+    missing = missing_tasks(context, tasks, is_done)
+    if len(missing) < len(tasks):
+        logger.info(words, len(tasks) - len(missing), len(tasks))
+    return missing
