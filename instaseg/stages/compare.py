@@ -30,7 +30,7 @@ def run(context: Context) -> str:
     _check_alike(found)
     row = AVERAGE_ROWS[context.config.evaluation.average]
     rows = comparison({name: summary[row] for name, summary in found.items()})
-    file = context.experiment.folder / _dataset(context) / COMPARISON
+    file = context.experiment.folder / context.dataset_name("test") / COMPARISON
     write_table(file, rows)
     shown = [{short_name(key): value for key, value in each.items()} for each in rows]
     samples = len(found[next(iter(found))]) - len(AVERAGE_ROWS)
@@ -52,10 +52,6 @@ def _name(context: Context, contexts: Sequence[Context]) -> str:
     return folder.name if len(twins) == 1 else str(folder)
 
 
-def _dataset(context: Context) -> str:
-    return "test_on_train" if "test" in context.options.stands_in else "test"
-
-
 def _read(context: Context) -> dict[str, dict[str, float]]:
     """Return the rows of an experiment's summary, by sample.
 
@@ -66,7 +62,7 @@ def _read(context: Context) -> dict[str, dict[str, float]]:
     """
     selection = select(context)
     folder = context.experiment.evaluated(
-        _dataset(context), selection.checkpoint, selection.parameters.name
+        context.dataset_name("test"), selection.checkpoint, selection.parameters.name
     )
     file = folder / SUMMARY
     if not file.is_file():

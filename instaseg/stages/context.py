@@ -90,6 +90,20 @@ class Context:
         """Return the same for all samples, whatever ``--sample`` and ``--debug_args`` say."""
         return replace(self, options=replace(self.options, samples=(), most_samples=None))
 
+    def source(self, role: Role) -> Role:
+        """Return the data set that has a role: its own, or what takes its place."""
+        return self.options.stands_in.get(role, role)
+
+    def folder(self, source: Role) -> Path | None:
+        """Return the configured folder of a data set, None if there is none."""
+        folder: Path | None = getattr(self.config.data, f"{source}_data")
+        return folder
+
+    def dataset_name(self, role: Role) -> str:
+        """Return the name of a role's folder in the experiment, such as ``test_on_train``."""
+        source = self.source(role)
+        return role if source == role else f"{role}_on_{source}"
+
     def dataset(self, role: Role) -> Dataset:
         """Return the samples of a role.
 
@@ -100,11 +114,10 @@ class Context:
         DataError
             If the folder is missing or empty, or lacks a sample that was asked for.
         """
-        source = self.options.stands_in.get(role, role)
-        split = self.config.data.split
+        source, split = self.source(role), self.config.data.split
         divided = split.folds > 0 and source != "test"
-        origin = "train" if divided else source
-        folder: Path | None = getattr(self.config.data, f"{origin}_data")
+        origin: Role = "train" if divided else source
+        folder = self.folder(origin)
         if folder is None:
             raise ConfigError(
                 f"[data] {origin}_data: expected a folder of samples, found nothing; give"
@@ -116,8 +129,7 @@ class Context:
             there = [sample.name for sample in samples]
             held_out = dealt(there, split.folds, where=str(folder))[split.fold - 1]
             samples = [s for s in samples if (s.name in held_out) == (source == "val")]
-        name = role if source == role else f"{role}_on_{source}"
-        return Dataset(name, tuple(samples[: self.options.most_samples]))
+        return Dataset(self.dataset_name(role), tuple(samples[: self.options.most_samples]))
 
     @property
     def swept_tables(self) -> dict[str, Table]:

@@ -62,8 +62,8 @@ def _of_file(context: Context, role: Role, file: Path) -> list[Fold]:
 
 def _of_folders(context: Context, role: Role) -> list[Fold]:
     """Return one fold per sub-folder of a data set."""
-    source = context.options.stands_in.get(role, role)
-    folder: Path | None = getattr(context.config.data, f"{source}_data")
+    source = context.source(role)
+    folder = context.folder(source)
     if folder is None or not folder.is_dir():
         raise ConfigError(
             f"[data] {source}_data: expected a folder with one folder of samples per fold, found"
@@ -77,8 +77,7 @@ def _of_folders(context: Context, role: Role) -> list[Fold]:
             f"{folder}: expected at least two folders of samples because [validation] folds ="
             f' "folders", found {names}; make one folder per fold, or name a split file'
         )
-    name = role if source == role else f"{role}_on_{source}"
-    data, truth = context.config.data, context.method_spec.truth
+    name, data, truth = context.dataset_name(role), context.config.data, context.method_spec.truth
     folds = [
         Fold(path.name, Dataset(name, tuple(find_samples(path, data, truth=truth))))
         for path in inner

@@ -147,8 +147,7 @@ def choosing_metric(context: Context) -> str:
 
 def best_file(context: Context) -> Path:
     """Return where validation keeps its verdict."""
-    name = "val_on_train" if "val" in context.options.stands_in else "val"
-    return context.experiment.best_file(name)
+    return context.experiment.best_file(context.dataset_name("val"))
 
 
 def digest(context: Context, checkpoint: int) -> str:
