@@ -14,7 +14,7 @@ from instaseg.config.load import load_config
 from instaseg.errors import StageError
 from instaseg.run.experiment import Experiment
 from instaseg.stages.context import Context
-from instaseg.stages.evaluate import SUMMARY, short_name
+from instaseg.stages.evaluate import AVERAGE_WORDS, SUMMARY, short_name
 from instaseg.stages.selection import select
 from instaseg.stages.tables import text_table, write_table
 
@@ -28,14 +28,15 @@ def run(context: Context) -> str:
     contexts = [context, *(_of_other(context, folder) for folder in context.options.others)]
     found = {_name(each, contexts): _read(each) for each in contexts}
     _check_alike(found)
-    row = AVERAGE_ROWS[context.config.evaluation.average]
+    average = context.config.evaluation.average
+    row = AVERAGE_ROWS[average]
     rows = comparison({name: summary[row] for name, summary in found.items()})
     file = context.experiment.folder / context.dataset_name("test") / COMPARISON
     write_table(file, rows)
     shown = [{short_name(key): value for key, value in each.items()} for each in rows]
     samples = len(found[next(iter(found))]) - len(AVERAGE_ROWS)
-    how = "mean over samples" if row == "mean" else "pooled counts"
-    return f"{len(found)} experiments, {samples} samples, {how} ({file}):\n{text_table(shown)}"
+    how = f"{samples} samples, {AVERAGE_WORDS[average]}"
+    return f"{len(found)} experiments, {how} ({file}):\n{text_table(shown)}"
 
 
 def _of_other(context: Context, folder: Path) -> Context:

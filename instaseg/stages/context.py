@@ -64,6 +64,10 @@ class Dataset:
     name: str
     samples: tuple[Sample, ...]
 
+    def labelled(self) -> Dataset:
+        """Return the samples that have ground truth."""
+        return Dataset(self.name, tuple(s for s in self.samples if s.labels is not None))
+
 
 @dataclass(frozen=True)
 class Context:

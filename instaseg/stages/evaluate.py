@@ -32,6 +32,7 @@ from instaseg.stages.scoring import (
     evaluate_baseline,
     evaluate_sample,
     evaluate_with,
+    finished_scores,
     is_scored,
     read_scores,
 )
@@ -41,6 +42,8 @@ from instaseg.stages.tables import text_table, write_table
 logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.csv"
+AVERAGE_WORDS = {"images": "mean over samples", "pooled": "pooled counts"}
+"""What messages call each value of ``[evaluation] average``."""
 
 
 def run(context: Context) -> str:
@@ -51,18 +54,19 @@ def run(context: Context) -> str:
         return "evaluate: no test sample has labels; nothing to compare"
     require_instances(context, dataset, selection)
     require_classes(context, dataset, selection)
-    scores = method_scores(context, dataset, selection)
+    tasks = method_tasks(context, dataset, selection)
+    scores = method_scores(context, tasks, selection)
     report = _report(context, dataset, selection, scores)
     kind = RESULTS[context.method.result]
     if kind.repaired is None:
         return report
-    tasks = method_tasks(context, dataset, selection)
     return f"{report}\n{_what_was_scored(tasks, kind.key, kind.repaired)}"
 
 
-def method_scores(context: Context, dataset: Dataset, selection: Selection) -> dict[str, Scores]:
+def method_scores(
+    context: Context, tasks: Sequence[EvaluationTask], selection: Selection
+) -> dict[str, Scores]:
     """Return the scores of the results, by sample; works out what is missing."""
-    tasks = method_tasks(context, dataset, selection)
     missing = _missing(context, tasks, "evaluate")
     with Pool(context.workers) as pool:
         run_by_size(
@@ -88,15 +92,12 @@ def with_labels(dataset: Dataset) -> Dataset:
     without = [sample.name for sample in dataset.samples if sample.labels is None]
     if without:
         logger.warning("no labels for %s; not evaluated", ", ".join(without))
-    kept = tuple(sample for sample in dataset.samples if sample.labels is not None)
-    return Dataset(dataset.name, kept)
+    return dataset.labelled()
 
 
 def _all_with_labels(context: Context) -> Dataset:
     """Return all test samples that have ground truth, whichever of them this run is about."""
-    dataset = context.with_all_samples().dataset("test")
-    kept = tuple(sample for sample in dataset.samples if sample.labels is not None)
-    return Dataset(dataset.name, kept)
+    return context.with_all_samples().dataset("test").labelled()
 
 
 def chosen_baseline(context: Context, settings: ComparisonSettings) -> Baseline | None:
@@ -198,8 +199,7 @@ def _evaluate_in_blocks(task: EvaluationTask, block_shape: Coordinate, pool: Poo
 
 def _write_summary(tasks: Sequence[EvaluationTask]) -> None:
     """Write one row per sample that has current scores, then the mean and the pooled counts."""
-    found = {task.sample.name: read_scores(task.output, task.fingerprint) for task in tasks}
-    scores = {name: of_one for name, of_one in found.items() if of_one is not None}
+    scores = finished_scores(tasks)
     rows = summary_rows(scores, tasks[0].settings.summary, RESULTS[tasks[0].result].pool)
     write_table(tasks[0].output.parent / SUMMARY, rows)
 
@@ -217,12 +217,11 @@ def _report(
     worst = worst_samples(scores, settings.metric, settings.worst)
     listed = ", ".join(f"{name} {value:.3f}" for name, value in worst)
     word = "lowest" if direction(settings.metric) == "higher" else "highest"
-    how = "mean over samples" if settings.average == "images" else "pooled counts"
     folder = context.experiment.evaluated(
         dataset.name, selection.checkpoint, selection.parameters.name
     )
     return (
-        f"{len(scores)} samples, {how} ({folder / SUMMARY}):\n{table}\n"
+        f"{len(scores)} samples, {AVERAGE_WORDS[settings.average]} ({folder / SUMMARY}):\n{table}\n"
         f"{word} {settings.metric}: {listed}"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +103,12 @@ class EvaluationTask:
 
     def __str__(self) -> str:
         return f"sample {self.sample.name}"
+
+
+def finished_scores(tasks: Sequence[EvaluationTask]) -> dict[str, Scores]:
+    """Return the scores that are there and current, by sample; works out nothing."""
+    found = {task.sample.name: read_scores(task.output, task.fingerprint) for task in tasks}
+    return {name: scores for name, scores in found.items() if scores is not None}
 
 
 def evaluate_sample(task: EvaluationTask) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from instaseg.stages.evaluate import (
 from instaseg.stages.postprocess import finished_key, instances_path, require_instances
 from instaseg.stages.results.kind import Scores, Subject
 from instaseg.stages.results.table import RESULTS
-from instaseg.stages.scoring import EvaluationTask, read_scores
+from instaseg.stages.scoring import finished_scores
 from instaseg.stages.selection import Selection, best_file, select
 from instaseg.training.logs import read_log
 
@@ -46,7 +46,8 @@ def run(context: Context) -> str:
     dataset, selection = context.dataset("test"), select(context)
     require_instances(context, dataset, selection)
     scored = with_labels(dataset)
-    scores = method_scores(context, scored, selection) if scored.samples else {}
+    tasks = method_tasks(context, scored, selection)
+    scores = method_scores(context, tasks, selection) if tasks else {}
     settings = selection.parameters.evaluation
     if scores and chosen_baseline(context, settings) is not None:
         baseline_scores(context, scored, settings)
@@ -60,7 +61,7 @@ def run(context: Context) -> str:
 
 def _page(context: Context, dataset: Dataset, selection: Selection) -> Page:
     """Return the page of all samples of `dataset` that were scored or drawn."""
-    labelled = Dataset(dataset.name, tuple(s for s in dataset.samples if s.labels is not None))
+    labelled = dataset.labelled()
     settings, kind = selection.parameters.evaluation, RESULTS[context.method.result]
     scores = finished_scores(method_tasks(context, labelled, selection))
     methods = {f"checkpoint {selection.checkpoint}": scores} if scores else {}
@@ -81,12 +82,6 @@ def _page(context: Context, dataset: Dataset, selection: Selection) -> Page:
         links=_links(context),
         provenance=_provenance(context.experiment.provenance_file),
     )
-
-
-def finished_scores(tasks: Sequence[EvaluationTask]) -> dict[str, Scores]:
-    """Return the scores that are there and current, by sample; works out nothing."""
-    found = {task.sample.name: read_scores(task.output, task.fingerprint) for task in tasks}
-    return {name: scores for name, scores in found.items() if scores is not None}
 
 
 def _save(context: Context, figure: Figure, name: str, caption: str) -> Picture:
