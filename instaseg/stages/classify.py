@@ -26,8 +26,8 @@ from instaseg.stages.postprocess import (
     require_instances,
 )
 from instaseg.stages.predicting import require_predictions
-from instaseg.stages.results.instances import BLOCK_SHAPES
 from instaseg.stages.selection import Selection, select
+from instaseg.stages.sizes import BLOCK_SHAPES
 from instaseg.stages.stored import method_at, stored_fingerprint
 from instaseg.stages.voting import classes_key, predicted_votes
 

@@ -16,7 +16,6 @@ from instaseg.metrics.summary import average_scores, summary_rows, value_of, wor
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.classify import require_classes
 from instaseg.stages.context import Context, Dataset
-from instaseg.stages.labelling import run_by_size, run_in
 from instaseg.stages.missing import skip_done
 from instaseg.stages.postprocess import (
     finished_fingerprint,
@@ -24,7 +23,6 @@ from instaseg.stages.postprocess import (
     instances_path,
     require_instances,
 )
-from instaseg.stages.results.instances import blocks_if_large
 from instaseg.stages.results.kind import Baseline, ResultKind, Scores
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import (
@@ -37,6 +35,7 @@ from instaseg.stages.scoring import (
     read_scores,
 )
 from instaseg.stages.selection import Selection, select
+from instaseg.stages.sizes import blocks_if_large, run_by_size, run_in
 from instaseg.stages.tables import text_table, write_table
 
 logger = logging.getLogger(__name__)

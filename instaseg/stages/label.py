@@ -10,19 +10,12 @@ from instaseg.io.samples import Sample
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, require_decoded
-from instaseg.stages.labelling import (
-    LabelTask,
-    blocks_of_prediction,
-    for_type,
-    label_in_blocks,
-    label_sample,
-    refinement,
-    run_by_size,
-)
+from instaseg.stages.labelling import LabelTask, for_type, label_in_blocks, label_sample, refinement
 from instaseg.stages.missing import skip_done
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, select
+from instaseg.stages.sizes import blocks_of_prediction, run_by_size
 from instaseg.stages.stored import stored_fingerprint
 
 logger = logging.getLogger(__name__)

@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from instaseg.blockwise.scheduler import Pool
 from instaseg.blockwise.store import open_store
-from instaseg.blockwise.work import BlockLabels, BlockWork, Run
-from instaseg.errors import InstasegError, StageError
+from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.geometry import Coordinate, grid, whole
 from instaseg.io.arrays import has_array, new_array, open_array, write_array
 from instaseg.io.resampled import ResampledParts, resampled_labels
 from instaseg.io.samples import Sample
-from instaseg.methods.base import Decode, Device, Head, Method, Result, ShowsSteps
+from instaseg.methods.base import Decode, Device, Head, Result, ShowsSteps
 from instaseg.methods.build import MethodSpec
 from instaseg.postprocess.config import MedianFilter
 from instaseg.postprocess.medians import filter_box, filter_channels
 from instaseg.run.fingerprint import fingerprint
 from instaseg.settings import Table
 from instaseg.stages.results.table import RESULTS
+from instaseg.stages.sizes import run_in
 from instaseg.stages.stored import image_shape, method_at, read_prediction
-
-logger = logging.getLogger(__name__)
 
 CHECKED = "check"
 """Folder, beside a sample's result, of arrays that show what it was made from."""
-
-
-class OnPrediction(Protocol):
-    """A task on the stored prediction of one sample."""
-
-    @property
-    def prediction(self) -> Path:
-        """Zarr folder of the predicted heads."""
-
-    @property
-    def method(self) -> MethodSpec:
-        """What predicted them."""
-
-
-TaskT = TypeVar("TaskT")
 
 
 @dataclass(frozen=True)
@@ -120,88 +102,6 @@ def refinement(
     return None if refine is None else partial(refine, sample, labelling)
 
 
-def run_by_size(
-    pool: Pool,
-    tasks: Sequence[TaskT],
-    block_shape: Callable[[TaskT], Coordinate | None],
-    *,
-    whole: Callable[[TaskT], None],
-    in_blocks: Callable[[TaskT, Coordinate, Pool], None],
-    description: str,
-) -> None:
-    """Do tasks on samples: those that fit in memory as tasks, the others one by one in blocks.
-
-    Parameters
-    ----------
-    pool : Pool
-        Where they run.
-    tasks : sequence
-        One for each sample.
-    block_shape : callable
-        The blocks a task is done in; None where it fits in memory.
-    whole : callable
-        Does a task at once, in any process.
-    in_blocks : callable
-        Does a task in blocks, which run in the pool.
-    description : str
-        For messages.
-
-    Raises
-    ------
-    StageError
-        If samples failed; the others are finished.
-    """
-    blocks = [block_shape(task) for task in tasks]
-    failures = []
-    try:
-        at_once = [task for task, block in zip(tasks, blocks, strict=True) if block is None]
-        pool.run(whole, at_once, description=description)
-    except StageError as error:
-        failures.append(str(error))
-    for task, block in zip(tasks, blocks, strict=True):
-        if block is None:
-            continue
-        logger.info("%s: %s in blocks of %s voxels", description, task, list(block))
-        try:
-            in_blocks(task, block, pool)
-        except InstasegError as error:
-            failures.append(f"{task}: {error}")
-    if failures:
-        raise StageError("\n".join(failures))
-
-
-def blocks_of_prediction(task: OnPrediction, *, wanted: Coordinate | None) -> Coordinate | None:
-    """Return the blocks in which a stored prediction is labelled; None where it is whole.
-
-    Parameters
-    ----------
-    task : OnPrediction
-        Its prediction exists.
-    wanted : tuple of int, optional
-        What the configuration says; left out, the method decides by the size of the prediction.
-    """
-    method = method_at(task.method, task.prediction)
-    shape = open_array(task.prediction, method.labelled_heads[0].key).shape[1:]
-    return blocks_of(method, shape, wanted)
-
-
-def blocks_of(method: Method, shape: Sequence[int], wanted: Coordinate | None) -> Coordinate | None:
-    """Return the blocks in which a prediction of a shape is labelled; None where it is whole.
-
-    Parameters
-    ----------
-    method : Method
-        Decides by the shape where nothing is configured.
-    shape : sequence of int
-        ``([z,] y, x)`` in voxels.
-    wanted : tuple of int, optional
-        What the configuration says.
-    """
-    if wanted is None:
-        return method.block_shape(shape)
-    return None if all(b >= n for b, n in zip(wanted, shape, strict=True)) else wanted
-
-
 def label_in_blocks(task: LabelTask, block_shape: Coordinate, pool: Pool) -> None:
     """Label a sample block by block; results of blocks are kept until all of it is written."""
     method = method_at(task.method, task.prediction)
@@ -260,13 +160,6 @@ class RefinedTable:
 def at_image_size(labels: NDArray[Any], shape: Coordinate | None) -> NDArray[Any]:
     """Return labels at the size of the image, by the nearest voxel; as they are without a shape."""
     return labels if shape is None else resampled_labels(labels, shape)
-
-
-def run_in(pool: Pool, description: str) -> Run:
-    """Return what runs tasks in a pool, under a description that begins with `description`."""
-    return lambda function, tasks, step: pool.run(
-        function, tasks, description=f"{description}: {step}"
-    )
 
 
 def filtered(

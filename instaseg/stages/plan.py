@@ -25,10 +25,10 @@ from instaseg.run.sweep import LABELLING, ParameterSet, combinations
 from instaseg.settings import Table
 from instaseg.stages.context import Context, Role
 from instaseg.stages.folds import find_folds
-from instaseg.stages.labelling import blocks_of
 from instaseg.stages.quality import check_metric
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import check_sample, check_settings
+from instaseg.stages.sizes import blocks_of
 from instaseg.stages.table import STAGES, Stage
 from instaseg.stages.training_data import training_data
 

@@ -20,13 +20,13 @@ from instaseg.postprocess.scene import Scene
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.labelling import run_by_size, run_in
 from instaseg.stages.missing import skip_done
 from instaseg.stages.predicting import require_predictions
-from instaseg.stages.results.instances import LABELLED, REPAIRED, blocks_if_large
+from instaseg.stages.results.instances import LABELLED, REPAIRED
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene, roi_state
 from instaseg.stages.selection import Selection, select
+from instaseg.stages.sizes import blocks_if_large, run_by_size, run_in
 from instaseg.stages.stored import stored_fingerprint
 
 

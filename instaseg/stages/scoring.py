@@ -25,10 +25,10 @@ from instaseg.postprocess.repair import postprocess
 from instaseg.postprocess.votes import class_ballot
 from instaseg.run.sweep import ParameterSet
 from instaseg.stages.labelling import at_image_size, filtered, for_type
-from instaseg.stages.results.instances import BLOCK_SHAPES
 from instaseg.stages.results.kind import Scores, Subject
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import open_scene
+from instaseg.stages.sizes import BLOCK_SHAPES
 from instaseg.stages.stored import image_shape, method_at, read_prediction
 from instaseg.stages.voting import class_of, predicted_votes, read_ballot
 

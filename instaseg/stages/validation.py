@@ -19,14 +19,7 @@ from instaseg.run.fingerprint import fingerprint
 from instaseg.run.sweep import ParameterSet, best_row, combinations
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, decoding_in_label
-from instaseg.stages.labelling import (
-    LabelTask,
-    blocks_of_prediction,
-    for_type,
-    label_in_blocks,
-    refinement,
-    run_by_size,
-)
+from instaseg.stages.labelling import LabelTask, for_type, label_in_blocks, refinement
 from instaseg.stages.missing import skip_done
 from instaseg.stages.postprocess import RepairTask, repair_sample
 from instaseg.stages.predicting import predict_missing, prediction_fingerprint
@@ -39,6 +32,7 @@ from instaseg.stages.scoring import (
     score_set,
     validate_sample,
 )
+from instaseg.stages.sizes import blocks_of_prediction, run_by_size
 
 Row = dict[str, Any]
 

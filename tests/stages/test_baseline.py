@@ -4,6 +4,7 @@ import numpy as np
 
 from instaseg.io.arrays import open_array, write_array
 from instaseg.metrics import otsu_components
+from instaseg.stages import sizes
 from instaseg.stages.results import classes, instances
 
 
@@ -20,8 +21,8 @@ def test_components_on_disk_are_those_in_memory_and_are_removed(tmp_path, monkey
     with instances.otsu_instances(stored, scratch) as found:
         np.testing.assert_array_equal(found, wanted)
         assert not scratch.exists()
-    monkeypatch.setattr(instances, "MOST_AT_ONCE", raw.size - 1)
-    monkeypatch.setitem(instances.BLOCK_SHAPES, 3, (3, 4, 5))
+    monkeypatch.setattr(sizes, "MOST_AT_ONCE", raw.size - 1)
+    monkeypatch.setitem(sizes.BLOCK_SHAPES, 3, (3, 4, 5))
     with instances.otsu_instances(stored, scratch) as found:
         labels = found[tuple(slice(0, n) for n in found.shape)]
         pairs = np.unique(np.stack([labels.ravel(), wanted.ravel()]), axis=1)

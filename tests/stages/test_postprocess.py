@@ -14,9 +14,8 @@ from instaseg.methods.build import MethodSpec
 from instaseg.methods.patches.config import PatchesSettings
 from instaseg.models.config import ModelSettings
 from instaseg.postprocess.config import PostprocessingSettings
-from instaseg.stages import postprocess
+from instaseg.stages import postprocess, sizes
 from instaseg.stages.postprocess import RepairTask, repair_sample
-from instaseg.stages.results import instances
 from instaseg.stages.results.instances import LABELLED, REPAIRED
 from instaseg.stages.stored import stored_fingerprint
 
@@ -58,7 +57,7 @@ def test_blocks_are_taken_where_they_are_asked_for_or_needed(task, monkeypatch):
     monkeypatch.setattr(postprocess, "postprocess_blocks", counted)
     for block_shape in ((20, 30), (8, 30), (7, 7)):
         np.testing.assert_array_equal(result(replace(task, block_shape=block_shape)), at_once)
-    monkeypatch.setattr(instances, "MOST_AT_ONCE", 599)
+    monkeypatch.setattr(sizes, "MOST_AT_ONCE", 599)
     np.testing.assert_array_equal(result(task), at_once)
     assert calls == [(8, 30), (7, 7), (4096, 4096)]
     assert stored_fingerprint(task.path, REPAIRED) == "f"

@@ -20,8 +20,8 @@ from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.run.sweep import parameter_set
 from instaseg.stages import validation
 from instaseg.stages.decoding import decoding_in_label
-from instaseg.stages.labelling import run_by_size
 from instaseg.stages.scoring import ValidationTask, read_scores, validate_sample
+from instaseg.stages.sizes import run_by_size
 
 SHAPE = (24, 30)
 REPAIRS = (

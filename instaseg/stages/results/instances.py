@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +13,6 @@ from instaseg.blockwise.components import find_components
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
-from instaseg.geometry import Coordinate
 from instaseg.io.arrays import Reader, scratch_array, scratch_zarr
 from instaseg.io.image_files import stack_note
 from instaseg.io.points import csv_lines
@@ -42,6 +40,7 @@ from instaseg.stages.results.kind import (
     open_labels,
 )
 from instaseg.stages.results.tiff import write_classes, write_labels
+from instaseg.stages.sizes import BLOCK_SHAPES, blocks_if_large
 from instaseg.stages.voting import class_of, read_ballot, true_classes
 
 if TYPE_CHECKING:
@@ -50,35 +49,9 @@ if TYPE_CHECKING:
 LABELLED = "vote_instances"
 REPAIRED = "instances"
 
-MOST_AT_ONCE = 1 << 27
-"""Voxels of an image or of instances, of all channels together, up to which all are in memory."""
-
-BLOCK_SHAPES = {2: (4096, 4096), 3: (256, 256, 256)}
-"""Blocks of larger ones by number of axes: whole chunks of the files."""
-
 DIM = "dim"
 """Attribute of the ground truth's array: labels of instances that are hard to see, or their
 channels, from 1."""
-
-
-def blocks_if_large(
-    shape: Sequence[int], ndim: int, wanted: Coordinate | None
-) -> Coordinate | None:
-    """Return the blocks in which labels or channels of a shape are worked on; None if at once.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        ``([z,] y, x)`` or ``(n, [z,] y, x)``.
-    ndim : {2, 3}
-        Number of spatial axes.
-    wanted : tuple of int, optional
-        Blocks as configured, for what is larger; left out, those of large images.
-    """
-    if wanted is not None:
-        larger = any(n > b for n, b in zip(shape[-ndim:], wanted, strict=True))
-        return wanted if larger else None
-    return BLOCK_SHAPES[ndim] if math.prod(shape) > MOST_AT_ONCE else None
 
 
 def open_truth(sample: Sample, method: MethodSpec) -> Reader:
@@ -151,11 +124,12 @@ def otsu_instances(raw: Reader, scratch: Path) -> Iterator[Source]:
         Zarr folder that holds the components of an image of more than `MOST_AT_ONCE` voxels
         meanwhile; they are found in blocks of `BLOCK_SHAPES`, and are the same.
     """
-    if math.prod(raw.shape) <= MOST_AT_ONCE:
+    block_shape = blocks_if_large(raw.shape, len(raw.shape) - 1, None)
+    if block_shape is None:
         yield otsu_components(read_whole(raw))
         return
     bright = OtsuForeground(raw)
-    blocks = BlockGrid(bright.shape, BLOCK_SHAPES[len(bright.shape)])
+    blocks = BlockGrid(bright.shape, block_shape)
     _, numbers = find_components(lambda box: bright[box.slices], blocks)
     with (
         scratch_zarr(scratch),
