@@ -19,7 +19,7 @@ from instaseg.metrics.config import ComparisonSettings
 from instaseg.models.config import ModelSettings
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.report.config import VisualizeSettings
-from instaseg.run.config import GeneralSettings, ValidationSettings
+from instaseg.run.config import LABELLING, SWEPT_TABLES, GeneralSettings, ValidationSettings
 from instaseg.settings import Shape, Table
 from instaseg.training.config import OptimizerSettings, TrainingSettings
 
@@ -27,9 +27,7 @@ DEFAULT_METHOD = "patches"
 METHOD_TABLES = ("method", "vote_instances", "validation", "evaluation")
 """Tables whose keys depend on the method."""
 
-SWEPT_TABLE = "vote_instances"
-"""Table a bare name in ``params_product`` or ``params_zip`` belongs to."""
-SWEPT_BY_DOTTED_NAME = ("postprocessing", "evaluation")
+SWEPT_BY_DOTTED_NAME = tuple(table for table in SWEPT_TABLES if table != LABELLING)
 """Tables whose keys a sweep names as ``table.key``."""
 
 PER_AXIS_OR_ONE = (
@@ -89,7 +87,7 @@ def build_schema(method: str) -> type[Config]:
     entry = METHODS[method]
     tables: dict[str, Any] = {
         "method": load(entry.settings),
-        SWEPT_TABLE: load(entry.labelling),
+        LABELLING: load(entry.labelling),
         "evaluation": load(entry.evaluation),
     }
     overridden: dict[str, Any] = {
@@ -113,15 +111,15 @@ def walk_tables(
 def sweepable(schema: type[Table]) -> dict[str, tuple[type[Table], str]]:
     """Return the names a sweep may use, each with the class and the key it means.
 
-    Keys of ``SWEPT_TABLE`` go by their bare name too; those of tables within tables by all names
-    down to them.
+    Keys of ``[vote_instances]`` go by their bare name too; those of tables within tables by all
+    names down to them.
     """
     names: dict[str, tuple[type[Table], str]] = {}
     for path, cls in walk_tables(schema):
-        if path[0] not in (SWEPT_TABLE, *SWEPT_BY_DOTTED_NAME):
+        if path[0] not in SWEPT_TABLES:
             continue
         prefixes = [".".join(path)]
-        if path[0] == SWEPT_TABLE:
+        if path[0] == LABELLING:
             prefixes.append(".".join(path[1:]))
         for key, field in cls.model_fields.items():
             if table_class(field) is None:
@@ -242,7 +240,7 @@ def unknown_sweep(name: str, known: Mapping[str, object]) -> str:
     hint = f"did you mean {near[0]!r}? " if near else ""
     return (
         f"unknown key; {hint}it must be one of {', '.join(ValidationSettings.model_fields)}, or the"
-        f" values to try for a key of [{SWEPT_TABLE}] or, dotted, of"
+        f" values to try for a key of [{LABELLING}] or, dotted, of"
         f" {' or '.join(f'[{table}]' for table in SWEPT_BY_DOTTED_NAME)}"
     )
 

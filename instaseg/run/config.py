@@ -10,8 +10,13 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from instaseg.settings import Shape, Table
 
 LABELLING = "vote_instances"
-SWEPT_TABLES = (LABELLING, "postprocessing", "evaluation")
-"""Tables whose keys validation may choose."""
+"""Table that names in ``params_product`` or ``params_zip`` without a table belong to."""
+SWEPT_TABLES = {
+    LABELLING: "labelling",
+    "postprocessing": "postprocessing",
+    "evaluation": "evaluation",
+}
+"""Tables whose keys validation may choose, and what a parameter set calls them."""
 CHOOSING_METRIC = "evaluation.metric"
 
 

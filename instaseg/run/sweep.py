@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -49,6 +49,11 @@ class ParameterSet:
     labelling: Table
     postprocessing: PostprocessingSettings
     evaluation: ComparisonSettings
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables by the names they have in the configuration."""
+        return {table: getattr(self, own) for table, own in SWEPT_TABLES.items()}
 
     @property
     def name(self) -> str:
@@ -122,21 +127,16 @@ def parameter_set(tables: Mapping[str, Table], values: Mapping[str, Any]) -> Par
         for parent in parents:
             inner = inner[parent]
         inner[key] = value
-    changed = {}
+    changed: dict[str, Any] = {}
     for table, settings in tables.items():
         try:
-            changed[table] = type(settings).model_validate(dumped[table])
+            changed[SWEPT_TABLES[table]] = type(settings).model_validate(dumped[table])
         except ValidationError as error:
             raise ConfigError(
                 f"[validation] parameters {set_name(values)}: expected values that go together in"
                 f" [{table}]; {_reason(error)}"
             ) from error
-    return ParameterSet(
-        dict(values),
-        changed[LABELLING],
-        cast(PostprocessingSettings, changed["postprocessing"]),
-        cast(ComparisonSettings, changed["evaluation"]),
-    )
+    return ParameterSet(dict(values), **changed)
 
 
 def _reason(error: ValidationError) -> str:

@@ -16,7 +16,7 @@ from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.run.experiment import Experiment
 from instaseg.run.folds import dealt
-from instaseg.run.sweep import LABELLING, ParameterSet, parameter_set
+from instaseg.run.sweep import LABELLING, SWEPT_TABLES, ParameterSet, parameter_set
 from instaseg.settings import Table
 from instaseg.training.ranks import ALONE, Ranks
 
@@ -138,11 +138,7 @@ class Context:
     @property
     def swept_tables(self) -> dict[str, Table]:
         """The tables whose values validation may choose, by name."""
-        return {
-            "vote_instances": self.config.vote_instances,
-            "postprocessing": self.config.postprocessing,
-            "evaluation": self.config.evaluation,
-        }
+        return {name: getattr(self.config, name) for name in SWEPT_TABLES}
 
     def parameters(self, values: Mapping[str, Any]) -> ParameterSet:
         """Return a parameter set: the configuration, `values`, then the command line's values.

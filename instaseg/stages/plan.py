@@ -21,7 +21,7 @@ from instaseg.models.shapes import check_input_shape
 from instaseg.postprocess.config import ON_PREDICTIONS
 from instaseg.run.experiment import Experiment, latest_experiment
 from instaseg.run.setups import load_code
-from instaseg.run.sweep import LABELLING, ParameterSet, combinations
+from instaseg.run.sweep import ParameterSet, combinations
 from instaseg.settings import Table
 from instaseg.stages.context import Context, Role
 from instaseg.stages.folds import find_folds
@@ -57,8 +57,6 @@ class Artifact:
 
 
 Labels = Literal["required", "optional"]
-_SWEPT = {LABELLING: "labelling", "postprocessing": "postprocessing", "evaluation": "evaluation"}
-"""Tables of which a parameter set has its own, and their names in it."""
 FOLDS = "folds"
 """Stands for the samples of all folds where data sets are named."""
 LABELLED = tuple(f"*/instances/*/*/*.zarr/{kind.key}" for kind in RESULTS.values())
@@ -172,8 +170,7 @@ def _check_agreement(context: Context, parameters: ParameterSet) -> None:
     """Check that a parameter set agrees with the method, as the configuration's own values do."""
     config = context.config
     tables = {name: getattr(config, name) for name in type(config).model_fields}
-    tables |= {name: getattr(parameters, own) for name, own in _SWEPT.items()}
-    for wrong in agreement(tables):
+    for wrong in agreement(tables | parameters.tables):
         table, *keys = wrong.place
         raise ConfigError(
             f"[validation] parameters {parameters.name}: [{table}] {'.'.join(keys)}:"

@@ -126,7 +126,6 @@ def _job(
     sample: Sample,
 ) -> Job:
     folder = context.experiment.evaluated(dataset.name, checkpoint, parameters.name)
-    tables = (parameters.labelling, parameters.postprocessing, parameters.evaluation)
     return Job(
         checkpoint=checkpoint,
         parameters=parameters,
@@ -136,7 +135,7 @@ def _job(
         fingerprint=fingerprint(
             "validation",
             prediction_fingerprint(context, sample, checkpoint),
-            *tables,
+            *parameters.tables.values(),
             *roi_state(sample, parameters.postprocessing),
         ),
     )
