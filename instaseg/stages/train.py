@@ -76,7 +76,9 @@ def run(context: Context) -> str:
             ranks=ranks,
         ),
         batches=crop_batches(context, source, partial(_with_sites, context)),
-        validation=changed_validation(context, source, partial(_with_sites, context)),
+        validation=changed_validation(
+            context, source, partial(_with_sites, context), stage="train"
+        ),
         write_snapshot=SnapshotWriter(folder / "snapshots", context.method.heads),
     )
     return f"train: {iterations} iterations ({folder})"
@@ -157,13 +159,13 @@ def crop_batches(
 
 
 def changed_validation(
-    context: Context, source: CropSource, change: Change
+    context: Context, source: CropSource, change: Change, *, stage: str
 ) -> Sequence[Mapping[str, Tensor]]:
-    """Return the validation batches, each changed by a function."""
+    """Return the validation batches, each changed by a function; `stage` is for messages."""
     seed = context.config.general.seed
     return [
         change(batch, crop_seed((seed, _SITES, _VALIDATION), number, 0))
-        for number, batch in enumerate(_validation(context, source))
+        for number, batch in enumerate(_validation(context, source, stage))
     ]
 
 
@@ -178,17 +180,19 @@ def _with_sites(context: Context, batch: Mapping[str, Tensor], seed: int) -> Map
     return batch if sites is None else {**batch, "sites": sites}
 
 
-def _validation(context: Context, source: CropSource) -> Sequence[Mapping[str, Tensor]]:
+def _validation(context: Context, source: CropSource, stage: str) -> Sequence[Mapping[str, Tensor]]:
     """Return fixed batches of the validation data; none where there are none to compare with."""
     settings = context.config.training
     if not context.ranks.first:
         return ()
     if settings.val_log_step == 0 or not context.config.data.validates:
-        logger.info("train: no validation loss (no val_data, or val_log_step = 0)")
+        logger.info("%s: no validation loss (no val_data, or val_log_step = 0)", stage)
         return ()
     dataset = context.dataset("val")
     if any(sample.labels is None for sample in dataset.samples):
-        logger.warning("train: no validation loss, because some samples of val_data have no labels")
+        logger.warning(
+            "%s: no validation loss, because some samples of val_data have no labels", stage
+        )
         return ()
     return validation_batches(
         replace(source, samples=at_training_size(context, dataset)[0].samples),

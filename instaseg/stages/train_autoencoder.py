@@ -50,6 +50,6 @@ def run(context: Context) -> str | None:
             architecture=coding.architecture,
         ),
         batches=crop_batches(context, source, coding.patches),
-        validation=changed_validation(context, source, coding.patches),
+        validation=changed_validation(context, source, coding.patches, stage="train_autoencoder"),
     )
     return f"train_autoencoder: {iterations} iterations ({folder})"

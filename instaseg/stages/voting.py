@@ -85,7 +85,8 @@ def true_classes(sample: Sample, truth: Source, count: int, block_shape: Coordin
     if classes is None:
         raise StageError(
             f"sample {sample.name}: expected classes of its instances beside {sample.raw}"
-            " (data.class_key, data.label_channels), found none"
+            " (data.class_key, data.label_channels), found none; add them, or name other samples"
+            " with --sample"
         )
     read = classes
 

@@ -1,9 +1,15 @@
 """Training with codes: from a decoder that was trained before, frozen or not, and gone on with."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from instaseg.config.load import load_config
+from instaseg.stages.train import changed_validation
 from instaseg.training.checkpoints import list_checkpoints, load_checkpoint
+from instaseg.training.ranks import ALONE
 
 # 5 is halved to 3 and 2: a code of two maps of 2 x 2.
 CODES = [
@@ -106,3 +112,12 @@ def test_without_codes_there_is_nothing_to_do(run, tmp_path):
     done = run("--app", "tiny", "--root", tmp_path, "--do", "train_autoencoder")
     assert done.code == 0, done.err
     assert "this setup has no codes; nothing to do" in done.err
+
+
+@pytest.mark.parametrize("stage", ["train", "train_autoencoder"])
+def test_a_missing_validation_loss_is_told_by_the_stage_that_lacks_it(stage, caplog):
+    config = load_config([], ["method.patch_shape=[3, 3]", "training.val_log_step=0"])
+    context = SimpleNamespace(config=config, ranks=ALONE)
+    with caplog.at_level(logging.INFO):
+        assert changed_validation(context, None, None, stage=stage) == []
+    assert caplog.messages == [f"{stage}: no validation loss (no val_data, or val_log_step = 0)"]

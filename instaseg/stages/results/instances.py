@@ -101,7 +101,8 @@ def listed_dim(attributes: Mapping[str, Any], sample: Sample) -> tuple[int, ...]
     if not isinstance(listed, (list, tuple)) or not all(type(n) is int for n in listed):
         raise DataError(
             f"sample {sample.name}: attribute {DIM!r} of {sample.labels} must be a list of whole"
-            f" numbers (labels, or channels from 1); got {listed!r}"
+            f" numbers (labels, or channels from 1); got {listed!r}. Correct it, or delete the"
+            " attribute"
         )
     return tuple(listed)
 

@@ -209,6 +209,7 @@ def open_labels(sample: Sample) -> Reader:
     labels = sample.open_labels()
     if labels is None:
         raise StageError(
-            f"sample {sample.name}: expected ground truth beside {sample.raw}, found none"
+            f"sample {sample.name}: expected ground truth beside {sample.raw}, found none; add"
+            " labels, or name other samples with --sample"
         )
     return labels

@@ -107,7 +107,8 @@ def open_truth(sample: Sample, method: MethodSpec) -> Reader:
     del method
     if sample.labels is None:
         raise StageError(
-            f"sample {sample.name}: expected sites of synapses beside {sample.raw}, found none"
+            f"sample {sample.name}: expected sites of synapses beside {sample.raw}, found none; add"
+            " points (data.points_key), or name other samples with --sample"
         )
     if sample.truth == "points":
         return HeldTable(sample.read_points())
