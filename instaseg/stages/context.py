@@ -94,6 +94,13 @@ class Context:
         """Return the same for all samples, whatever ``--sample`` and ``--debug_args`` say."""
         return replace(self, options=replace(self.options, samples=(), most_samples=None))
 
+    def for_workers(self) -> Context:
+        """Return the same without the method, for other processes, which build it themselves.
+
+        Once it was asked for it is kept here, and would be pickled with all it has worked out.
+        """
+        return replace(self)
+
     def source(self, role: Role) -> Role:
         """Return the data set that has a role: its own, or what takes its place."""
         return self.options.stands_in.get(role, role)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,6 @@ from instaseg.run.sweep import ParameterSet, combinations
 from instaseg.settings import Table
 from instaseg.stages.context import Context, Role
 from instaseg.stages.folds import find_folds
-from instaseg.stages.quality import check_metric
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scene import check_sample, check_settings
 from instaseg.stages.sizes import blocks_of
@@ -155,7 +155,7 @@ def check_sweep(stages: Sequence[Stage], context: Context) -> None:
     """
     names = {stage.name for stage in stages}
     if names & {"validate", "validate_checkpoints"} and context.config.validation.prediction_only:
-        check_metric(context)
+        _check_prediction_metric(context)
     if "cross_validate" in names and context.config.validation.prediction_only:
         raise ConfigError(
             "[validation] prediction_only: expected false for --do cross_validate, which compares"
@@ -164,6 +164,23 @@ def check_sweep(stages: Sequence[Stage], context: Context) -> None:
     if names & {"train", *VALIDATING}:  # before training, too: what comes after it is set already
         for values in combinations(context.config.validation):
             _check_agreement(context, context.parameters(values))
+
+
+def _check_prediction_metric(context: Context) -> None:
+    """Check that the method gives the score that is to choose the checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        If it does not; names the nearest one.
+    """
+    wanted, names = context.config.validation.prediction_metric, context.method.quality_names
+    if wanted not in names:
+        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"[validation] prediction_metric: expected a score of predictions, found {wanted!r};"
+            f" the nearest is {near[0]!r}"
+        )
 
 
 def _check_agreement(context: Context, parameters: ParameterSet) -> None:

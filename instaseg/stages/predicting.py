@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def _parted(
         plans=plans,
         made_from=fingerprint(made_from, list(tile), predictor.settings.batch_size),
         parts=count_batches(predictor, raw.shape[1:], margin),
-        work=PredictWork(replace(context), checkpoint, sample, statistics),
+        work=PredictWork(context.for_workers(), checkpoint, sample, statistics),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from instaseg.blockwise.scheduler import run_tasks
-from instaseg.errors import ConfigError, DataError
+from instaseg.errors import DataError
 from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample, read_whole
 from instaseg.methods.base import Decode
 from instaseg.methods.build import MethodSpec
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
+from instaseg.stages.decoding import checkpoint_decoder
 from instaseg.stages.missing import missing_tasks
+from instaseg.stages.predicting import predict_missing, prediction_fingerprint
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.scoring import is_scored, read_scores, write_scores
 from instaseg.stages.stored import image_shape, method_at, read_prediction
@@ -60,23 +61,6 @@ class QualityTask:
         return f"sample {self.sample.name} of {self.prediction.parent.name}"
 
 
-def check_metric(context: Context) -> None:
-    """Check that the method gives the score that is to choose the checkpoint.
-
-    Raises
-    ------
-    ConfigError
-        If it does not; names the nearest one.
-    """
-    wanted, names = context.config.validation.prediction_metric, context.method.quality_names
-    if wanted not in names:
-        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)
-        raise ConfigError(
-            f"[validation] prediction_metric: expected a score of predictions, found {wanted!r};"
-            f" the nearest is {near[0]!r}"
-        )
-
-
 def quality_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]) -> list[Row]:
     """Return one row of mean scores per checkpoint; works out what is missing.
 
@@ -93,8 +77,6 @@ def quality_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]
     DataError
         If no sample has a value of the score that chooses the checkpoint.
     """
-    from instaseg.stages.predicting import predict_missing
-
     tasks = {number: _tasks(context, dataset, number) for number in checkpoints}
     for number, of_one in tasks.items():
         missing = missing_tasks(context, of_one, is_scored)
@@ -108,9 +90,6 @@ def quality_table(context: Context, dataset: Dataset, checkpoints: Sequence[int]
 
 
 def _tasks(context: Context, dataset: Dataset, checkpoint: int) -> list[QualityTask]:
-    from instaseg.stages.decoding import checkpoint_decoder
-    from instaseg.stages.predicting import prediction_fingerprint
-
     experiment = context.experiment
     folder = experiment.evaluated(dataset.name, checkpoint, FOLDER)
     return [
