@@ -27,13 +27,15 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from instaseg.errors import DataError
-from instaseg.io.arrays import IMAGE_SUFFIXES, open_array
+from instaseg.io.arrays import open_array
 from instaseg.io.convert import LABELS_KEY
 from instaseg.io.prepared import (
     Arrays,
     Pending,
     exit_code,
     need_folders,
+    need_one_shape,
+    numbered_images,
     refuse_problems,
     write_pending,
 )
@@ -63,15 +65,6 @@ def arguments(command_line: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(command_line)
 
 
-def numbered(folder: Path) -> dict[int, Path]:
-    """Return the images of a folder by the number that is their name."""
-    return {
-        int(file.stem): file
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.stem.isdigit()
-    }
-
-
 class Section(NamedTuple):
     """Two files: a section, and where it is not membrane.
 
@@ -91,7 +84,7 @@ class Section(NamedTuple):
 def checked(data: Path) -> dict[str, list[Section]]:
     """Return the sections of each part, after a look at all files' headers."""
     need_folders(data, (IMAGES, LABELS))
-    images, labels = numbered(data / IMAGES), numbered(data / LABELS)
+    images, labels = numbered_images(data / IMAGES), numbered_images(data / LABELS)
     wanted = [section for part in SECTIONS.values() for section in part]
     problems = [
         f"section {section}: expected {folder}/{section}.png, found no such file; download it"
@@ -100,15 +93,7 @@ def checked(data: Path) -> dict[str, list[Section]]:
         if section not in there
     ]
     refuse_problems(problems)
-    files = [files[section] for section in wanted for files in (images, labels)]
-    shape = open_array(files[0], "").shape
-    refuse_problems(
-        [
-            f"{file}: expected shape {shape} as all sections, found {found}; download it again"
-            for file in files
-            if (found := open_array(file, "").shape) != shape
-        ]
-    )
+    need_one_shape([files[section] for section in wanted for files in (images, labels)])
     return {
         part: [Section(number, images[number], labels[number]) for number in numbers]
         for part, numbers in SECTIONS.items()
@@ -143,16 +128,16 @@ def components(files: Sequence[Path]) -> NDArray[np.uint16]:
     """Return what is not membrane, numbered section by section (faces connect)."""
     from scipy.ndimage import label
 
-    numbered_ = []
+    numbered = []
     last = 0
     for file in files:
         section = read_whole(open_array(file, ""))
         if not set(np.unique(section).tolist()) <= {0, 255}:
             raise DataError(f"{file}: expected 0 (membrane) and 255, found other values; check it")
         found, count = label(section > 0)
-        numbered_.append(np.where(found > 0, found + last, 0))
+        numbered.append(np.where(found > 0, found + last, 0))
         last += count
-    return np.stack(numbered_).astype(np.uint16)
+    return np.stack(numbered).astype(np.uint16)
 
 
 def prepare(found: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
-from instaseg.io.arrays import IMAGE_SUFFIXES, open_array
+from instaseg.io.arrays import open_array
 from instaseg.io.convert import LABELS_KEY
 from instaseg.io.points import CLEFT, POINTS_KEY, Points, make_points
 from instaseg.io.prepared import (
@@ -40,6 +40,8 @@ from instaseg.io.prepared import (
     Pending,
     exit_code,
     need_folders,
+    need_one_shape,
+    numbered_images,
     refuse_problems,
     write_pending,
 )
@@ -69,20 +71,11 @@ def arguments(command_line: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(command_line)
 
 
-def numbered(folder: Path) -> dict[int, Path]:
-    """Return the images of a folder by the number that is their name."""
-    return {
-        int(file.stem): file
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.stem.isdigit()
-    }
-
-
 def stacks(data: Path) -> dict[str, Pending]:
     """Return one volume for each part, after a look at all files' headers."""
     folders = (RAW, *CLASSES)
     need_folders(data, folders)
-    there = {folder: numbered(data / folder) for folder in folders}
+    there = {folder: numbered_images(data / folder) for folder in folders}
     wanted = [section for part in SECTIONS.values() for section in part]
     refuse_problems(
         [
@@ -93,15 +86,7 @@ def stacks(data: Path) -> dict[str, Pending]:
             if section not in there[folder]
         ]
     )
-    files = [there[folder][section] for section in wanted for folder in folders]
-    shape = open_array(files[0], "").shape
-    refuse_problems(
-        [
-            f"{file}: expected shape {shape} as all sections, found {found}; download it again"
-            for file in files
-            if (found := open_array(file, "").shape) != shape
-        ]
-    )
+    need_one_shape([there[folder][section] for section in wanted for folder in folders])
     return {
         part: Pending(
             f"sections_{sections[0]:02}_{sections[-1]:02}",

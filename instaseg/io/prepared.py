@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import ConfigError, DataError, InstasegError
-from instaseg.io.arrays import has_array, write_array
+from instaseg.io.arrays import IMAGE_SUFFIXES, has_array, open_array, write_array
 from instaseg.io.convert import LABELS_KEY, MASK_KEY, RAW_KEY, Converted
 from instaseg.io.points import POINTS_KEY
 from instaseg.progress import progress
@@ -158,6 +158,33 @@ def need_folders(root: Path, names: Sequence[str]) -> None:
             f"{root}: expected the folders {', '.join(f'{name}/' for name in names)}; missing"
             f" {', '.join(f'{name}/' for name in missing)}. Check --data"
         )
+
+
+def numbered_images(folder: Path) -> dict[int, Path]:
+    """Return the image files of a folder by the number that is their name; others are left out."""
+    return {
+        int(file.stem): file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.stem.isdigit()
+    }
+
+
+def need_one_shape(sections: Sequence[Path]) -> None:
+    """Refuse image files of sections that have not the shape of the first.
+
+    Raises
+    ------
+    DataError
+        With those that have another.
+    """
+    shape = open_array(sections[0], "").shape
+    refuse_problems(
+        [
+            f"{file}: expected shape {shape} as all sections, found {found}; download it again"
+            for file in sections
+            if (found := open_array(file, "").shape) != shape
+        ]
+    )
 
 
 def exit_code(work: Callable[[], None]) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instaseg.errors import ConfigError, DataError
-from instaseg.io.arrays import array_attributes, delete_array, list_arrays, open_array
+from instaseg.io.arrays import array_attributes, delete_array, list_arrays, open_array, write_array
 from instaseg.io.prepared import (
     INSTANCES_KEY,
     Arrays,
@@ -12,6 +12,8 @@ from instaseg.io.prepared import (
     exit_code,
     inside,
     need_folders,
+    need_one_shape,
+    numbered_images,
     refuse_problems,
     write_pending,
 )
@@ -69,6 +71,26 @@ def test_missing_folders(tmp_path):
         ConfigError, match=r"expected the folders a/, b/; missing b/\. Check --data"
     ):
         need_folders(tmp_path, ["a", "b"])
+
+
+def test_images_are_found_by_their_numbers(tmp_path):
+    for name in ("00.png", "7.TIF", "10.png", "a1.png", "3.txt", "-2.png"):
+        (tmp_path / name).touch()
+    found = numbered_images(tmp_path)
+    assert found == {0: tmp_path / "00.png", 7: tmp_path / "7.TIF", 10: tmp_path / "10.png"}
+
+
+def test_sections_have_one_shape(tmp_path):
+    files = [tmp_path / f"{number}.tif" for number in range(4)]
+    for file, shape in zip(files, [(4, 5), (4, 6), (4, 5), (3, 5)], strict=True):
+        write_array(file, "", np.zeros(shape, np.uint8))
+    need_one_shape([files[0], files[2]])
+    with pytest.raises(DataError, match="2 problems; nothing is written") as caught:
+        need_one_shape(files)
+    assert str(caught.value).splitlines()[1:] == [
+        f"  {files[1]}: expected shape (4, 5) as all sections, found (4, 6); download it again",
+        f"  {files[3]}: expected shape (4, 5) as all sections, found (3, 5); download it again",
+    ]
 
 
 @pytest.mark.parametrize(
