@@ -82,6 +82,20 @@ def whole(shape: Sequence[int]) -> Box:
     return Box((0,) * len(shape), tuple(shape))
 
 
+def box_of(index: Sequence[slice], shape: Sequence[int]) -> Box:
+    """Return the box that one slice per axis, without steps, means in a volume of `shape`.
+
+    It lies in the volume, as with numpy; a slice that ends before it begins is empty.
+
+    Examples
+    --------
+    >>> box_of((slice(1, 3), slice(None), slice(-2, 9), slice(4, 2)), (5, 6, 7, 8))
+    Box(begin=(1, 0, 5, 4), end=(3, 6, 7, 4))
+    """
+    ranges = [part.indices(n) for part, n in zip(index, shape, strict=True)]
+    return Box(tuple(b for b, _, _ in ranges), tuple(max(b, e) for b, e, _ in ranges))
+
+
 def grid(box: Box, block_shape: Sequence[int]) -> Iterator[Box]:
     """Yield the blocks that tile `box`, in raster order; the last ones of an axis are cut.
 

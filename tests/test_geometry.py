@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from instaseg.geometry import (
     Box,
     Symmetry,
+    box_of,
     flips,
     grid,
     grid_size,
@@ -17,6 +18,14 @@ from instaseg.geometry import (
 )
 
 shapes = st.lists(st.integers(1, 9), min_size=2, max_size=3).map(tuple)
+
+
+@given(shapes, st.data())
+def test_the_box_of_an_index_is_what_numpy_gives(shape, data):
+    ends = st.none() | st.integers(-12, 12)
+    index = tuple(slice(data.draw(ends), data.draw(ends)) for _ in shape)
+    volume = np.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(volume[box_of(index, shape).slices], volume[index])
 
 
 @given(shapes, st.data())

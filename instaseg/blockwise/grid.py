@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.work import Store
-from instaseg.geometry import Box, Coordinate, grid, whole
+from instaseg.geometry import Box, Coordinate, box_of, grid, whole
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,7 @@ class StoredBlocks:
         return self.blocks.shape
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        ranges = [part.indices(n) for part, n in zip(index, self.shape, strict=True)]
-        box = Box(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges))
+        box = box_of(index, self.shape)
         return read_part(self.store, self.step, self.blocks, box, name=self.name)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.data.classes import IGNORED, ClassMap
-from instaseg.geometry import Box
+from instaseg.geometry import Box, box_of
 from instaseg.io.arrays import NO_ATTRIBUTES, Reader, slabs
 from instaseg.io.samples import Sample
 
@@ -155,9 +155,8 @@ class PackedLayers:
         self.dtype: np.dtype[Any] = np.dtype(np.uint16 if few else np.int32)
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        bounds = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
-        asked = Box(tuple(b for b, _ in bounds[1:]), tuple(e for _, e in bounds[1:]))
-        layers = range(*bounds[0])
+        asked = box_of(index[1:], self.shape[1:])
+        layers = range(self.shape[0])[index[0]]
         part = np.zeros((len(layers), *asked.shape), dtype=self.dtype)
         for layer in layers:
             for channel in self._packing.layers[layer]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.geometry import Box
+from instaseg.geometry import Box, box_of
 from instaseg.io.arrays import NO_ATTRIBUTES
 from instaseg.io.points import CLEFT, POST, PRE, Points, partners, positions
 
@@ -54,9 +54,7 @@ class PointLayers:
         ]
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[np.int32]:
-        bounds = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
-        box = Box(tuple(b for b, _ in bounds[1:]), tuple(e for _, e in bounds[1:]))
-        return self.in_box(box)[slice(*bounds[0])]
+        return self.in_box(box_of(index[1:], self.shape[1:]))[index[0]]
 
     def in_box(self, box: Box) -> NDArray[np.int32]:
         """Return all layers in a box, which may leave the volume; nothing is mirrored.

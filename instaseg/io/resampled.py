@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.geometry import box_of
 from instaseg.io.arrays import Reader
 
 Taps = tuple[NDArray[np.intp], NDArray[np.float64]]
@@ -55,18 +56,12 @@ class ResampledReader:
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         """Return the part named by one slice per axis, without steps."""
-        taps = [
-            self._taps(*_range(part, new), old, new)
-            for part, old, new in zip(
-                index[self._lead :],
-                self._reader.shape[self._lead :],
-                self.shape[self._lead :],
-                strict=True,
-            )
-        ]
+        old_size, new_size = self._reader.shape[self._lead :], self.shape[self._lead :]
+        box = box_of(index[self._lead :], new_size)
+        sides = zip(box.begin, box.end, old_size, new_size, strict=True)
+        taps = [self._taps(begin, end, old, new) for begin, end, old, new in sides]
         if not all(places.size for places, _ in taps):
-            lead = tuple(len(range(*part.indices(1 << 62))) for part in index[: self._lead])
-            lead = tuple(min(a, b) for a, b in zip(lead, self.shape, strict=False))
+            lead = box_of(index[: self._lead], self.shape[: self._lead]).shape
             return np.zeros((*lead, *(places.shape[1] for places, _ in taps)), self.dtype)
         begins = [int(places.min()) for places, _ in taps]
         inner = tuple(
@@ -157,12 +152,6 @@ class ResampledParts:
                 part = np.take(part, source[first:last] - inner.start, axis=lead + axis)
             if part.size:
                 yield tuple(target), part
-
-
-def _range(part: slice, size: int) -> tuple[int, int]:
-    """Return the first voxel of a slice and the one after its last."""
-    begin, end, _ = part.indices(size)
-    return begin, max(begin, end)
 
 
 def _along(part: NDArray[Any], axis: int, taps: Taps) -> NDArray[Any]:

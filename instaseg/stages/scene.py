@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import ConfigError, DataError
-from instaseg.geometry import Box, Coordinate
+from instaseg.geometry import Coordinate, box_of
 from instaseg.io.arrays import IMAGE_SUFFIXES, Reader, open_array, slabs
 from instaseg.io.pairing import FOLDER_PAIRS, image_files
 from instaseg.io.quantise import dequantise
@@ -148,8 +148,7 @@ class PredictedMask:
 
     def _values(self, index: tuple[slice, ...]) -> NDArray[np.float32]:
         """Return a part of the sum of the channels."""
-        ranges = [part.indices(n) for part, n in zip(index, self.shape, strict=True)]
-        box = Box(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges)).shift(self._margin)
+        box = box_of(index, self.shape).shift(self._margin)
         total = np.zeros(box.shape, np.float32)
         for stored, channel in self._channels:
             (found,) = filter_box(stored, slice(channel, channel + 1), box, self._medians)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import StageError
-from instaseg.geometry import Box, Coordinate
+from instaseg.geometry import Box, Coordinate, box_of
 from instaseg.io.arrays import Reader, open_array
 from instaseg.io.resampled import ResampledReader
 from instaseg.io.samples import Sample, read_whole
@@ -46,12 +46,8 @@ class WithoutMargin:
         self.attributes = stored.attributes
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        inner = [part.indices(n) for part, n in zip(index[1:], self.shape[1:], strict=True)]
-        moved = (
-            slice(begin + m, end + m)
-            for (begin, end, _), m in zip(inner, self._margin, strict=True)
-        )
-        return self._stored[(index[0], *moved)]
+        box = box_of(index[1:], self.shape[1:]).shift(self._margin)
+        return self._stored[(index[0], *box.slices)]
 
 
 def class_head(method: Method) -> Head:

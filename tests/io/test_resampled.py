@@ -27,6 +27,11 @@ def test_enlarged_twice():
     assert found.tolist() == [[0, 1, 3, 5, 7, 8]]
 
 
+def test_a_part_without_voxels_has_the_channels_asked_for():
+    reader = ResampledReader(np.zeros((3, 4, 5), np.uint8), (8, 10), "nearest")
+    assert reader[slice(1, None), slice(4, 2), slice(0, 7)].shape == (2, 0, 7)
+
+
 def test_reduced_images_are_means():
     """A comb of every second voxel becomes its mean, not one of its values."""
     comb = np.tile(np.array([0.0, 1.0], np.float32), 32)[np.newaxis]
