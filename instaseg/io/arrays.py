@@ -145,6 +145,19 @@ def missing_key(path: Path, key: str) -> str:
     return f"{path}: no array {key!r}; found {', '.join(map(repr, there))}. {hint}"
 
 
+def written_at(path: Path, key: str) -> int:
+    """Return when an array of a zarr folder was last written, in nanoseconds.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    if not has_array(path, key):
+        raise DataError(missing_key(path, key))
+    return (path / key).stat().st_mtime_ns
+
+
 def array_attributes(path: Path, key: str) -> dict[str, Any]:
     """Return the metadata stored with an array; see :func:`open_array` for errors."""
     return dict(open_array(path, key).attributes)

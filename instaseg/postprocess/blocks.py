@@ -18,7 +18,7 @@ import numpy as np
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.work import BlockWork
 from instaseg.geometry import Coordinate
-from instaseg.io.arrays import ScratchArray, new_array, scratch_array
+from instaseg.io.arrays import ScratchArray, delete_array, has_array, new_array, scratch_array
 from instaseg.io.text import write_text
 from instaseg.postprocess.channel import Target, check_shape
 from instaseg.postprocess.config import PostprocessingSettings
@@ -55,10 +55,17 @@ class Output:
         """Write the table, or delete one of an earlier run where nothing is measured."""
         if self.table is None:
             return
+        if report.names or self.table.is_file():
+            # if the run ends here, an older array must not stand beside a table that is not its own
+            self._forget()
         if report.names:
             write_text(self.table, report.to_csv())
         else:
             self.table.unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        if self.path.is_dir() and has_array(self.path, self.key):
+            delete_array(self.path, self.key)
 
 
 def postprocess_blocks(

@@ -129,7 +129,13 @@ def _baseline_tasks(
             result=context.method.result,
             method=context.method_spec,
             settings=settings,
-            fingerprint=fingerprint(settings.baseline, sample.identity(), settings),
+            fingerprint=fingerprint(
+                settings.baseline,
+                sample.identity(),
+                sample.resolution,
+                settings,
+                context.config.method,
+            ),
         )
         for sample in dataset.samples
     ]

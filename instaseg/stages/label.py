@@ -11,7 +11,7 @@ from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, require_decoded
 from instaseg.stages.labelling import LabelTask, for_type, label_in_blocks, label_sample, refinement
-from instaseg.stages.missing import skip_done
+from instaseg.stages.missing import forget_blocks, skip_done
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, select
@@ -35,6 +35,7 @@ def run(context: Context) -> None:
         lambda task: stored_fingerprint(task.output, key) == task.fingerprint,
         words="label: %d of %d samples done, skipped",
     )
+    forget_blocks(context, [task.blocks for task in missing])
     names = [task.sample for task in missing]
     require_predictions(context, dataset, selection.checkpoint, names)
     require_decoded(context, dataset, selection, names)

@@ -71,6 +71,11 @@ class LabelTask:
     def __str__(self) -> str:
         return f"sample {self.sample}"
 
+    @property
+    def blocks(self) -> Path:
+        """The folder of finished blocks."""
+        return self.output.with_suffix(".blocks")
+
 
 def label_sample(task: LabelTask) -> None:
     """Read a prediction, label it and write the result."""
@@ -105,9 +110,7 @@ def refinement(
 def label_in_blocks(task: LabelTask, block_shape: Coordinate, pool: Pool) -> None:
     """Label a sample block by block; results of blocks are kept until all of it is written."""
     method = method_at(task.method, task.prediction)
-    store = open_store(
-        task.output.with_suffix(".blocks"), fingerprint("blocks", task.fingerprint, block_shape)
-    )
+    store = open_store(task.blocks, fingerprint("blocks", task.fingerprint, block_shape))
     run = run_in(pool, f"label {task.sample}")
     work = BlockWork(block_shape, store, run, task.device)
     prediction = task.prediction

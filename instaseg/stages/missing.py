@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
+from instaseg.blockwise.store import BlockStore
 from instaseg.stages.context import Context
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,13 @@ def missing_tasks(
     """
     overwrite = context.options.existing == "overwrite"
     return [task for task in tasks if overwrite or not is_done(task)]
+
+
+def forget_blocks(context: Context, folders: Iterable[Path]) -> None:
+    """Delete finished blocks of earlier runs with ``--overwrite``, which begins at the start."""
+    if context.options.existing == "overwrite":
+        for folder in folders:
+            BlockStore(folder).remove()
 
 
 def skip_done(

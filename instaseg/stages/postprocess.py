@@ -10,7 +10,7 @@ from instaseg.blockwise.store import open_store
 from instaseg.blockwise.work import BlockWork
 from instaseg.errors import StageError
 from instaseg.geometry import Coordinate
-from instaseg.io.arrays import open_array, write_array
+from instaseg.io.arrays import open_array, write_array, written_at
 from instaseg.io.samples import Sample, read_whole
 from instaseg.methods.build import MethodSpec
 from instaseg.postprocess.blocks import Output, postprocess_blocks
@@ -20,7 +20,7 @@ from instaseg.postprocess.scene import Scene
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.missing import skip_done
+from instaseg.stages.missing import forget_blocks, skip_done
 from instaseg.stages.predicting import require_predictions
 from instaseg.stages.results.instances import LABELLED, REPAIRED
 from instaseg.stages.results.table import RESULTS
@@ -69,6 +69,11 @@ class RepairTask:
         """The CSV file of what was measured and removed."""
         return self.path.with_suffix(".csv")
 
+    @property
+    def blocks(self) -> Path:
+        """The folder of finished blocks."""
+        return self.path.with_suffix(".repair")
+
     def is_done(self) -> bool:
         """Return whether the result is there, made from what it would be made from now."""
         if self.settings.measured and not self.table.is_file():
@@ -87,6 +92,7 @@ def run(context: Context) -> str | None:
     missing = skip_done(
         context, tasks, RepairTask.is_done, words="postprocess: %d of %d samples done, skipped"
     )
+    forget_blocks(context, [task.blocks for task in missing])
     if selection.parameters.postprocessing.voronoi.head is not None:
         names = [task.sample.name for task in missing]
         require_predictions(context, dataset, selection.checkpoint, names)
@@ -121,8 +127,10 @@ def repair_whole(task: RepairTask) -> None:
 
 def repair_in_blocks(task: RepairTask, block_shape: Coordinate, pool: Pool) -> None:
     """Repair a sample block by block; finished blocks are kept until all of it is written."""
-    made_from = fingerprint("repair in blocks", task.fingerprint, block_shape)
-    store = open_store(task.path.with_suffix(".repair"), made_from)
+    # The same instances labelled once more may have other numbers, in blocks of another shape.
+    labelled = written_at(task.path, LABELLED)
+    made_from = fingerprint("repair in blocks", task.fingerprint, block_shape, labelled)
+    store = open_store(task.blocks, made_from)
     postprocess_blocks(
         open_array(task.path, LABELLED),
         task.settings,

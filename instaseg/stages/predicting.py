@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from instaseg.blockwise.scheduler import Pool
 from instaseg.data.normalization import Statistics, for_sample
 from instaseg.errors import StageError
 from instaseg.inference.predict import count_batches, predict_tiles, prediction_shape
-from instaseg.io.arrays import ArrayPlan, forget_parts
+from instaseg.io.arrays import ArrayPlan, Reader, forget_parts
 from instaseg.io.samples import Sample
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
@@ -149,12 +149,27 @@ def predict_part(task: PartTask[PredictWork]) -> None:
     predictor = trained_network(work.context, work.checkpoint).predictor
     predict_tiles(
         predictor,
-        work.sample.open_raw(),
+        _opened_raw(work.sample),
         task.number,
         normalize=work.statistics.apply,
         writers={h.name: w for h, w in zip(predictor.heads, task.writers, strict=True)},
         margin=work.context.method.margin,
     )
+
+
+def _opened_raw(sample: Sample) -> Reader:
+    """Return a sample's image, opened once in a process as long as its files stay what they are.
+
+    To open a stack of sections reads the header of every file, and each part would do so.
+    """
+    key = (sample, sample.identity())
+    if key != _opened.get("key"):
+        _opened.clear()
+        _opened.update(key=key, raw=sample.open_raw())
+    return cast(Reader, _opened["raw"])
+
+
+_opened: dict[str, Any] = {}
 
 
 def chunk_shape(channels: int, tile: Sequence[int]) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ def open_roi(sample: Sample, key: str) -> Reader:
         Its image, a file or an array of one.
     key : str
         Another array of that file; of an image file, the folder beside the images that holds a file
-        of the same name.
+        of the same name; of sections, the folder beside theirs that holds as many.
 
     Raises
     ------
@@ -81,16 +81,21 @@ def open_roi(sample: Sample, key: str) -> Reader:
 
 
 def _roi_source(sample: Sample, key: str) -> Source:
-    path = sample.raw.path
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    path, images = sample.raw.path, {images for images, _ in FOLDER_PAIRS}
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        folder = (path.parent.parent if path.parent.name in images else path.parent) / key
+        found = [file for file in image_files(folder) if file.stem == path.stem]
+        wanted = f"an image {path.stem} in the folder {folder}"
+    elif sample.raw.key or not path.is_dir():
         return Source(path, key)
-    paired = path.parent.name in {images for images, _ in FOLDER_PAIRS}
-    folder = (path.parent.parent if paired else path.parent) / key
-    found = [file for file in image_files(folder) if file.stem == path.stem]
+    else:  # the sections of a volume
+        folder = path.parent / key if path.name in images else path.parent.parent / key / path.name
+        found = [folder] if image_files(folder) else []
+        wanted = f"the sections of a volume in the folder {folder}"
     if not found:
         raise DataError(
-            f"sample {sample.name}: expected an image {path.stem} in the folder {folder}"
-            " (postprocessing.roi_key), found none; add it, or remove the key"
+            f"sample {sample.name}: expected {wanted} (postprocessing.roi_key), found none; add"
+            " it, or remove the key"
         )
     return Source(found[0])
 

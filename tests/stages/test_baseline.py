@@ -1,10 +1,17 @@
 """Baselines of images that do not fit in memory."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 
 from instaseg.io.arrays import open_array, write_array
+from instaseg.io.samples import Sample, Source
+from instaseg.methods.semantic.config import SemanticSettings
 from instaseg.metrics import otsu_components
-from instaseg.stages import sizes
+from instaseg.metrics.config import ClassEvaluationSettings
+from instaseg.stages import evaluate, sizes
+from instaseg.stages.context import Dataset
 from instaseg.stages.results import classes, instances
 
 
@@ -36,3 +43,25 @@ def test_classes_are_worked_out_as_they_are_read(tmp_path):
     with classes.otsu_foreground(stored, tmp_path / "scratch.zarr") as found:
         assert (found[0:7, 2:9, 0:11] == (otsu_components(raw) > 0)[:, 2:]).all()
         assert found.dtype == np.uint8
+
+
+def test_baselines_of_other_voxels_or_classes_are_worked_out_again(tmp_path):
+    volume(tmp_path / "a.zarr")
+    raw = Source(tmp_path / "a.zarr", "volumes/raw")
+    sample = Sample("a", raw, raw, None, (1.0, 1.0, 1.0), ("um",) * 3)
+
+    def fingerprint_of(resolution=(1.0, 1.0, 1.0), **method):
+        context = SimpleNamespace(
+            experiment=SimpleNamespace(baseline=lambda *_: tmp_path),
+            method=SimpleNamespace(result="classes"),
+            method_spec=None,
+            config=SimpleNamespace(method=SemanticSettings(**method)),
+        )
+        samples = (replace(sample, resolution=resolution),)
+        settings = ClassEvaluationSettings()
+        (task,) = evaluate._baseline_tasks(context, Dataset("test", samples), settings)
+        return task.fingerprint
+
+    assert fingerprint_of() == fingerprint_of()
+    assert fingerprint_of() != fingerprint_of((4.0, 1.0, 1.0))
+    assert fingerprint_of() != fingerprint_of(ignore_index=7)

@@ -3,10 +3,12 @@
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from instaseg.blockwise.store import open_store
 from instaseg.stages.context import Options
-from instaseg.stages.missing import missing_tasks, skip_done
+from instaseg.stages.missing import forget_blocks, missing_tasks, skip_done
 
 WORDS = "label: %d of %d samples done, skipped"
 
@@ -30,6 +32,14 @@ def test_what_is_missing(existing, done, missing, said, caplog):
     assert found == missing
     assert caplog.messages == said
     assert missing_tasks(context(existing), "abcd", lambda task: task in done) == missing
+
+
+@pytest.mark.parametrize(("existing", "there"), [("keep", True), ("overwrite", False)])
+def test_overwriting_begins_without_finished_blocks(tmp_path, existing, there):
+    store = open_store(tmp_path / "a.blocks", "this")
+    store.write("step", 0, {"values": np.zeros(1)})
+    forget_blocks(context(existing), [tmp_path / "a.blocks", tmp_path / "b.blocks"])
+    assert store.folder.exists() == there
 
 
 def test_what_is_done_anyway_is_not_asked():

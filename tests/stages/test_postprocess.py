@@ -13,6 +13,7 @@ from instaseg.io.samples import Sample, Source, read_whole
 from instaseg.methods.build import MethodSpec
 from instaseg.methods.patches.config import PatchesSettings
 from instaseg.models.config import ModelSettings
+from instaseg.postprocess import pipeline
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.stages import postprocess, sizes
 from instaseg.stages.postprocess import RepairTask, repair_sample
@@ -83,6 +84,47 @@ def test_the_table_lies_beside_the_instances(task, block_shape):
     result(task)
     result(replace(task, settings=PostprocessingSettings()))
     assert not task.table.exists()
+
+
+def test_a_table_never_stands_beside_instances_that_are_not_its_own(task, monkeypatch):
+    first = replace(task, settings=PostprocessingSettings(measure=["area"]))
+    result(first)
+    assert first.is_done()
+    second = PostprocessingSettings(measure=["perimeter"])
+    with monkeypatch.context() as patch:
+        patch.setattr(postprocess, "write_array", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            result(replace(task, settings=second, fingerprint="g"))
+    assert "perimeter" in first.table.read_text()
+    assert not first.is_done()
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_instances_of_other_numbers_are_repaired_from_the_start(task, monkeypatch):
+    """Labelled once more, in other blocks, the same instances may have other numbers."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:18, 2:28] = 1
+    write_array(task.path, LABELLED, labels)
+    settings = PostprocessingSettings(refine=["erode 0.6"], relabel="keep")
+    task = replace(task, settings=settings, block_shape=(7, 11))
+    change, done = pipeline._change_block, []
+
+    def failing(one):
+        if len(done) == 2:
+            interrupt()
+        done.append(change(one))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_change_block", failing)
+        with pytest.raises(KeyboardInterrupt):
+            result(task)
+    assert task.blocks.is_dir()
+    write_array(task.path, LABELLED, labels * 2)
+    assert set(np.unique(result(task))) == {0, 2}
+    assert not task.blocks.exists()
 
 
 @pytest.mark.parametrize("block_shape", [None, (7, 11)])

@@ -6,7 +6,7 @@ import pytest
 from instaseg.data.config import DataSettings
 from instaseg.errors import ConfigError, DataError
 from instaseg.io.arrays import write_array
-from instaseg.io.samples import Sample, Source
+from instaseg.io.samples import Sample, Source, find_samples
 from instaseg.methods.build import MethodSpec
 from instaseg.methods.patches.config import PatchesSettings
 from instaseg.models.config import ModelSettings
@@ -75,6 +75,21 @@ def test_the_region_of_an_image_file_is_one_of_a_folder_beside_it(tmp_path, imag
     write_array(tmp_path / "roi" / "b.png", "", np.array([[0, 255]], np.uint8))
     check_sample(sample, settings)
     assert open_roi(sample, "roi")[slice(0, 1), slice(0, 6)].tolist() == [[0, 0, 0] + [255] * 3]
+
+
+def test_the_region_of_a_volume_of_sections_is_one_of_sections(tmp_path):
+    settings = DataSettings(ndim=3, stack="z")
+    for z in range(3):
+        write_array(tmp_path / "x" / "v" / f"s{z}.tif", "", np.zeros((4, 6), np.uint8))
+    (sample,) = find_samples(tmp_path, settings)
+    with pytest.raises(DataError, match=r"expected the sections of a volume in the folder .*roi/v"):
+        open_roi(sample, "roi")
+    for z in range(3):
+        values = np.full((2, 3), z, np.uint8)
+        write_array(tmp_path / "roi" / "v" / f"s{z}.tif", "", values)
+    found = open_roi(sample, "roi")
+    assert found.shape == (3, 4, 6)
+    assert found[slice(0, 3), slice(0, 1), slice(0, 1)].ravel().tolist() == [0, 1, 2]
 
 
 def test_a_contour_of_pixels_that_are_not_square_is_refused(sample):
