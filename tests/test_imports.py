@@ -50,6 +50,7 @@ LAYERS = (
         "methods.deep_watershed.networks",
         "methods.instance_classes",
         "methods.known",
+        "methods.losses",
         "methods.patches.codes",
         "methods.patches.loss",
         "methods.patches.method",

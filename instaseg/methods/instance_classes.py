@@ -50,7 +50,7 @@ def with_class_loss(
     """
     if settings.count == 0:
         return loss
-    from instaseg.methods.semantic.loss import class_entropy
+    from instaseg.methods.losses import class_entropy
 
     total, parts = loss
     classes = batch[CLASS_HEAD].long()

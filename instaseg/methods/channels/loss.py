@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from instaseg.methods.channels.config import ChannelsSettings
 from instaseg.methods.channels.registry import Channel
+from instaseg.methods.losses import weighted_mean
 
 BORDER_WEIGHT = "border_weight"
 """Name in a batch of the weights of background between instances."""
@@ -44,9 +45,7 @@ def channel_loss(channel: Channel, logits: Tensor, target: Tensor, weight: Tenso
         found = torch.sigmoid(logits) if channel.activation == "sigmoid" else logits
         error = channel.factor * (found - target)
         each = error.abs() if channel.loss == "l1" else error.square()
-    weight = weight.expand_as(each)
-    total = weight.sum()
-    return (each * weight).sum() / torch.where(total > 0, total, 1.0)
+    return weighted_mean(each, weight.expand_as(each))
 
 
 def value_weights(

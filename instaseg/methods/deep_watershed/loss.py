@@ -17,6 +17,7 @@ from torch.nn.functional import (
 )
 
 from instaseg.methods.deep_watershed.targets import CELL, WALL
+from instaseg.methods.losses import weighted_mean
 
 _LARGEST = {2: max_pool2d, 3: max_pool3d}
 _PUBLISHED_LEVEL_WEIGHTS = (3.0, 3.0, 3.0, 2.0)
@@ -184,9 +185,3 @@ def rim_weight(levels: Tensor, classes: Tensor, rim: float) -> Tensor:
     near = _LARGEST[levels.ndim - 1](inside[:, None].float(), 5, stride=1, padding=2)[:, 0] > 0
     at_rim = (inside & (levels <= 2)) | (near & ~inside)
     return torch.where(at_rim, rim, 1.0)
-
-
-def weighted_mean(each: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of `each` by `weight`, 0 without any weight."""
-    total = weight.sum()
-    return (each * weight).sum() / torch.where(total > 0, total, 1.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from instaseg.methods.known import inner_labels
+from instaseg.methods.losses import weighted_mean
 
 
 def draw_sites(chosen: Tensor, most: int | None, seed: int) -> Tensor:
@@ -114,8 +115,7 @@ def patch_loss(
     if weight is None:
         return binary_cross_entropy_with_logits(logits.float(), target)
     each = binary_cross_entropy_with_logits(logits.float(), target, reduction="none").mean(dim=1)
-    own = weight.flatten()[sites]
-    return (each * own).sum() / own.sum()
+    return weighted_mean(each, weight.flatten()[sites])
 
 
 def rows_at(logits: Tensor, sites: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def foreground_loss(logits: Tensor, foreground: Tensor, weight: Tensor) -> Tenso
     each = binary_cross_entropy_with_logits(
         logits[:, 0].float(), foreground.float(), reduction="none"
     )
-    return _weighted_mean(each, weight)
+    return weighted_mean(each, weight)
 
 
 def count_loss(logits: Tensor, count: Tensor, weight: Tensor) -> Tensor:
@@ -154,9 +154,4 @@ def count_loss(logits: Tensor, count: Tensor, weight: Tensor) -> Tensor:
         ``(B, ZYX)``, see :func:`instaseg.methods.known.known_weight`.
     """
     target = count.clamp(max=logits.shape[1] - 1).long()
-    return _weighted_mean(cross_entropy(logits.float(), target, reduction="none"), weight)
-
-
-def _weighted_mean(each: Tensor, weight: Tensor) -> Tensor:
-    total = weight.sum()
-    return (each * weight).sum() / torch.where(total > 0, total, 1.0)
+    return weighted_mean(cross_entropy(logits.float(), target, reduction="none"), weight)

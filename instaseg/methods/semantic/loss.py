@@ -1,4 +1,4 @@
-"""The loss of semantic segmentation: cross entropy, soft Dice, and the error of every crop.
+"""The loss of semantic segmentation beside cross entropy: soft Dice, and the error of every crop.
 
 Shapes: ``B`` batch, ``C`` classes, ``ZYX`` space (``YX`` in 2-D). Logits of two classes have one
 channel.
@@ -6,19 +6,17 @@ channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
-from instaseg.methods.known import known_weight as labelled_weight
+from instaseg.methods.known import known_weight
 
 SMOOTH = 1e-5
 """Added to both sides of the Dice quotient, so that a batch without a class has one."""
 
 
-def known_weight(classes: Tensor, mask: Tensor, mask_bg_weight: float) -> Tensor:
+def voxel_weight(classes: Tensor, mask: Tensor, mask_bg_weight: float) -> Tensor:
     """Return how much each voxel counts: 1, less for background that may be none, 0 for no class.
 
     Parameters
@@ -30,36 +28,7 @@ def known_weight(classes: Tensor, mask: Tensor, mask_bg_weight: float) -> Tensor
     mask_bg_weight : float
         Weight of background elsewhere.
     """
-    return torch.where(classes < 0, 0.0, labelled_weight(classes, mask, mask_bg_weight))
-
-
-def class_entropy(
-    logits: Tensor, classes: Tensor, weight: Tensor, class_weights: Sequence[float] | None
-) -> Tensor:
-    """Return the weighted mean cross entropy.
-
-    Parameters
-    ----------
-    logits : Tensor
-        ``(B, 1, ZYX)`` of two classes, else ``(B, C, ZYX)``.
-    classes : Tensor
-        ``(B, ZYX)`` integers; may be anything where `weight` is 0.
-    weight : Tensor
-        ``(B, ZYX)``.
-    class_weights : sequence of float, optional
-        One per class.
-    """
-    target = classes.clamp(min=0).long()
-    if logits.shape[1] == 1:
-        each = binary_cross_entropy_with_logits(
-            logits[:, 0].float(), target.float(), reduction="none"
-        )
-    else:
-        each = cross_entropy(logits.float(), target, reduction="none")
-    if class_weights is not None:
-        weight = weight * torch.tensor(class_weights, device=weight.device)[target]
-    total = weight.sum()
-    return (each * weight).sum() / torch.where(total > 0, total, 1.0)
+    return torch.where(classes < 0, 0.0, known_weight(classes, mask, mask_bg_weight))
 
 
 def dice_loss(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
@@ -68,7 +37,7 @@ def dice_loss(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
     Parameters
     ----------
     logits, classes, weight
-        As for :func:`class_entropy`.
+        As for :func:`instaseg.methods.losses.class_entropy`.
 
     References
     ----------

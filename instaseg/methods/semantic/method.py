@@ -93,16 +93,12 @@ class SemanticMethod:
         self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of cross entropy and Dice loss, both, and the crops' error."""
-        from instaseg.methods.semantic.loss import (
-            class_entropy,
-            crop_error,
-            dice_loss,
-            known_weight,
-        )
+        from instaseg.methods.losses import class_entropy
+        from instaseg.methods.semantic.loss import crop_error, dice_loss, voxel_weight
 
         settings, logits = self.settings, outputs["classes"]
         classes = batch["labels"][:, 0]
-        weight = known_weight(classes, batch["mask"], settings.mask_bg_weight)
+        weight = voxel_weight(classes, batch["mask"], settings.mask_bg_weight)
         parts = {}
         total = logits.sum() * 0.0
         if settings.ce_weight > 0:

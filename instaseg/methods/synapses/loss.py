@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from instaseg.methods.losses import weighted_mean
+
 
 def blob_loss(logits: Tensor, target: Tensor, mask: Tensor, positive_share: float) -> Tensor:
     """Return the cross entropy of a probability whose target is 0 nearly everywhere.
@@ -49,5 +51,4 @@ def vector_loss(vectors: Tensor, target: Tensor, known: Tensor) -> Tensor:
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """Return the mean of the chosen values, 0 if none is."""
-    weight = chosen.to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+    return weighted_mean(values, chosen.to(values.dtype))

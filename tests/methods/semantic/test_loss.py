@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 
+from instaseg.methods.losses import class_entropy
 from instaseg.methods.semantic.loss import (
-    class_entropy,
     class_probabilities,
     crop_error,
     dice_loss,
-    known_weight,
+    voxel_weight,
 )
 
 
@@ -19,33 +19,19 @@ def logits_of(probability):
 def test_weights_leave_out_what_has_no_class():
     classes = torch.tensor([[0, 1, -1, 0, 1, -1]])
     mask = torch.tensor([[1, 1, 1, 0, 0, 0]], dtype=torch.bool)
-    weight = known_weight(classes, mask, 0.25)
+    weight = voxel_weight(classes, mask, 0.25)
     assert weight.tolist() == [[1, 1, 0, 0.25, 1, 0]]
 
 
 def test_binary_entropy_by_hand():
     logits = logits_of([[[[0.8, 0.6, 0.1]]]])
     classes = torch.tensor([[[1, 0, -1]]])
-    weight = known_weight(classes, torch.ones(1, 1, 3), 0.0)
+    weight = voxel_weight(classes, torch.ones(1, 1, 3), 0.0)
     expected = -(math.log(0.8) + math.log(0.4)) / 2
     assert class_entropy(logits, classes, weight, None).item() == pytest.approx(expected)
     weighted = -(3 * math.log(0.8) + math.log(0.4)) / 4
     found = class_entropy(logits, classes, weight, (1, 3)).item()
     assert found == pytest.approx(weighted, rel=1e-5)
-
-
-def test_entropy_of_three_classes_by_hand():
-    probability = torch.tensor([[[0.7, 0.2], [0.2, 0.3], [0.1, 0.5]]])  # (1, 3, 2)
-    classes = torch.tensor([[0, 2]])
-    found = class_entropy(probability.log(), classes, torch.ones(1, 2), None).item()
-    assert found == pytest.approx(-(math.log(0.7) + math.log(0.5)) / 2)
-    found = class_entropy(probability.log(), classes, torch.ones(1, 2), (1, 1, 0)).item()
-    assert found == pytest.approx(-math.log(0.7))
-
-
-def test_entropy_of_nothing_is_zero():
-    found = class_entropy(torch.zeros(1, 1, 4), torch.full((1, 4), -1), torch.zeros(1, 4), None)
-    assert found.item() == 0
 
 
 def test_dice_by_hand():
@@ -70,7 +56,7 @@ def test_a_batch_without_a_class_has_a_dice_loss():
 def test_losses_can_be_followed_downhill():
     logits = torch.zeros(1, 3, 4, requires_grad=True)
     classes = torch.tensor([[0, 1, 2, -1]])
-    weight = known_weight(classes, torch.ones(1, 4), 0.0)
+    weight = voxel_weight(classes, torch.ones(1, 4), 0.0)
     (class_entropy(logits, classes, weight, None) + dice_loss(logits, classes, weight)).backward()
     assert logits.grad[0, :, 3].abs().sum() == 0
     assert (logits.grad[0, [0, 1, 2], [0, 1, 2]] < 0).all()
@@ -80,7 +66,7 @@ def test_error_of_crops_is_one_minus_their_mean_iou():
     found = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
     true = torch.tensor([[0, 1, 1, 0], [0, 0, 0, 0], [1, 1, -1, -1]])
     logits = (found.float() * 2 - 1)[:, None]
-    weight = known_weight(true, torch.ones(3, 4), 0.0)
+    weight = voxel_weight(true, torch.ones(3, 4), 0.0)
     # IoU 1/3; nothing on either side, left out; 1 where it is known
     assert crop_error(logits, true, weight).item() == pytest.approx((2 / 3 + 0) / 2)
     empty = torch.zeros(1, 4).long()
