@@ -137,6 +137,39 @@ def grid_size(box: Box, block_shape: Sequence[int]) -> int:
     return math.prod(math.ceil(n / s) for n, s in zip(box.shape, block_shape, strict=True))
 
 
+def partners(
+    shape: Sequence[int], offset: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return which voxels of an array have one at an offset inside the array, and those others.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the array.
+    offset : sequence of int
+        The other voxel, seen from the first; in voxels per axis.
+
+    Returns
+    -------
+    here, there : tuple of slice
+        Indices of equal shape, in the same order of voxels; both empty where the offset leads out
+        of the array from everywhere.
+
+    Examples
+    --------
+    >>> line = np.arange(4)
+    >>> here, there = partners(line.shape, (1,))
+    >>> line[here].tolist(), line[there].tolist()
+    ([0, 1, 2], [1, 2, 3])
+    >>> here, there = partners(line.shape, (-9,))
+    >>> line[here].tolist(), line[there].tolist()
+    ([], [])
+    """
+    image = whole(shape)
+    here = image.intersect(image.shift([-o for o in offset]))
+    return here.slices, here.shift(offset).slices
+
+
 def reflected_indices(begin: int, end: int, size: int) -> NDArray[np.intp]:
     """Return the indices into an axis of `size` voxels that ``[begin, end)`` shows when mirrored.
 

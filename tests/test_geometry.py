@@ -12,6 +12,7 @@ from instaseg.geometry import (
     grid,
     grid_size,
     identity,
+    partners,
     plane_rotations_and_flips,
     reflected_indices,
     whole,
@@ -74,3 +75,14 @@ def test_symmetries_of_the_plane_are_eight_different_pictures():
     assert len(seen) == 8
     assert plane_rotations_and_flips(3)[0] == identity(3) == flips(3)[0]
     assert len(flips(3)) == 8
+
+
+@given(shapes, st.data())
+def test_partners_are_all_pairs_at_an_offset_inside_the_array(shape, data):
+    offset = tuple(data.draw(st.integers(-11, 11)) for _ in shape)
+    places = np.stack(np.indices(shape), axis=-1)
+    here, there = (places[index].reshape(-1, len(shape)) for index in partners(shape, offset))
+    moved = places.reshape(-1, len(shape)) + offset
+    inside = ((moved >= 0) & (moved < shape)).all(axis=1)
+    assert (here == places.reshape(-1, len(shape))[inside]).all()
+    assert (there == moved[inside]).all()

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 import fastremap
 import numpy as np
 
-from instaseg.geometry import grid, whole
+from instaseg.geometry import grid, partners, whole
 from instaseg.postprocess.channel import Channel, Editable, Instance, Labels
 from instaseg.postprocess.steps import fill_holes
 
@@ -62,9 +62,7 @@ def _touching(channel: Channel) -> dict[int, set[int]]:
     for box in channel.blocks.boxes:
         values = channel.read(box.grow((1,) * ndim).intersect(image))
         for way in ways:
-            steps = list(zip(way, values.shape, strict=True))
-            here = values[tuple(slice(max(-w, 0), n - max(w, 0)) for w, n in steps)]
-            there = values[tuple(slice(max(w, 0), n - max(-w, 0)) for w, n in steps)]
+            here, there = (values[part] for part in partners(values.shape, way))
             both = (here != there) & (here > 0) & (there > 0)
             for a, b in _pairs(here[both], there[both]):
                 touching.setdefault(a, set()).add(b)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.geometry import partners
 from instaseg.methods.patches.partition import partition
 from instaseg.methods.patches.patch_graph import PatchGraph
 
@@ -91,7 +92,7 @@ def weakest(affinities: NDArray[np.float32], offsets: Sequence[Offset]) -> NDArr
     """
     found = np.ones(affinities.shape[1:], np.float32)
     for number in nearest_pairs(offsets):
-        own, other = _ends(offsets[number], found.shape)
+        own, other = partners(found.shape, offsets[number])
         values = affinities[number][own]
         np.minimum(found[own], values, out=found[own])
         np.minimum(found[other], values, out=found[other])
@@ -102,23 +103,11 @@ def strongest(affinities: NDArray[np.float32], offsets: Sequence[Offset]) -> NDA
     """Return the largest affinity of each voxel to a neighbour; 0 where there is none."""
     found = np.zeros(affinities.shape[1:], np.float32)
     for number in nearest_pairs(offsets):
-        own, other = _ends(offsets[number], found.shape)
+        own, other = partners(found.shape, offsets[number])
         values = affinities[number][own]
         np.maximum(found[own], values, out=found[own])
         np.maximum(found[other], values, out=found[other])
     return found
-
-
-def _ends(offset: Offset, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the voxels that have one at the offset, and those others."""
-    own = tuple(
-        slice(max(0, -o), max(0, n - max(0, o))) for o, n in zip(offset, shape, strict=True)
-    )
-    other = tuple(slice(s.start + o, s.stop + o) for s, o in zip(own, offset, strict=True))
-    if any(s.stop <= s.start for s in own):
-        none = (slice(0, 0),) * len(own)
-        return none, none
-    return own, other
 
 
 def evidence(
@@ -145,7 +134,7 @@ def _evidence_of_each(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield for each offset the pairs of fragments, one for each voxel pair, and their evidence."""
     for values, offset in zip(affinities, offsets, strict=True):
-        own, other = _ends(offset, fragments.shape)
+        own, other = partners(fragments.shape, offset)
         a, b = fragments[own], fragments[other]
         apart = (a != b) & (a > 0) & (b > 0)
         first, second = a[apart].astype(np.int64), b[apart].astype(np.int64)

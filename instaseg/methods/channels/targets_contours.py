@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from instaseg.geometry import partners
 from instaseg.methods.channels.config import ContourSettings, TouchingSettings
 from instaseg.methods.channels.instances import Instances
 from instaseg.methods.channels.nearest_two import nearest_two
@@ -63,9 +64,10 @@ def touching(instances: Instances, settings: TouchingSettings) -> NDArray[np.boo
     found = np.zeros(labels.shape, bool)
     for offset in itertools.product((-1, 0, 1), repeat=labels.ndim):
         if offset > (0,) * labels.ndim:
-            for here, there in _both_ways(labels.shape, offset):
-                one, other_one = labels[here], labels[there]
-                found[here] |= (one != other_one) & (one > 0) & (other_one > 0)
+            here, there = partners(labels.shape, offset)
+            meet = (labels[here] != labels[there]) & (labels[here] > 0) & (labels[there] > 0)
+            found[here] |= meet
+            found[there] |= meet
     return found
 
 
@@ -91,7 +93,7 @@ def affinities(
     labels = _without_borders(instances.labels, widen) if widen else instances.labels
     found = np.zeros((len(offsets), *labels.shape), bool)
     for channel, offset in zip(found, offsets, strict=True):
-        here, there = next(_both_ways(labels.shape, offset))
+        here, there = partners(labels.shape, offset)
         channel[here] = (labels[here] == labels[there]) & (labels[here] > 0)
     return found
 
@@ -103,20 +105,6 @@ def _without_borders(labels: NDArray[np.int32], widen: int) -> NDArray[np.int32]
     top = np.iinfo(np.int32).max
     least = ndimage.minimum_filter(np.where(labels > 0, labels, top), side, mode="nearest")
     return np.where(least < largest, 0, labels).astype(np.int32)
-
-
-def _both_ways(
-    shape: Sequence[int], offset: Sequence[int]
-) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Yield which voxels have a partner at an offset, and the partners; then the reverse."""
-    here = tuple(
-        slice(max(0, -o), max(0, min(n, n - o))) for n, o in zip(shape, offset, strict=True)
-    )
-    there = tuple(
-        slice(max(0, o), max(0, min(n, n + o))) for n, o in zip(shape, offset, strict=True)
-    )
-    yield here, there
-    yield there, here
 
 
 def _near_border(instances: Instances, thickness: float | None) -> NDArray[np.bool_]:
@@ -137,7 +125,7 @@ def _borders(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     found = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):
         offset = tuple(int(a == axis) for a in range(labels.ndim))
-        here, there = next(_both_ways(labels.shape, offset))
+        here, there = partners(labels.shape, offset)
         differs = labels[here] != labels[there]
         found[here] |= differs
         found[there] |= differs
@@ -149,6 +137,7 @@ def _grown_in_plane(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     grown = mask.copy()
     for axis in (mask.ndim - 2, mask.ndim - 1):
         offset = tuple(int(a == axis) for a in range(mask.ndim))
-        for here, there in _both_ways(mask.shape, offset):
-            grown[here] |= mask[there]
+        here, there = partners(mask.shape, offset)
+        grown[here] |= mask[there]
+        grown[there] |= mask[here]
     return grown

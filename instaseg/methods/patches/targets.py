@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import DataError
+from instaseg.geometry import partners
 from instaseg.methods.patches.offsets import drop_flat_axis, window
 
 
@@ -71,24 +72,11 @@ def patch_targets(
     return _of_instances(labels != 0, offsets)
 
 
-def _views(
-    shape: tuple[int, ...], offset: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where centres and their neighbours at `offset` lie, both inside the image."""
-    here = tuple(
-        slice(max(0, -o), max(0, n - max(0, o))) for o, n in zip(offset, shape, strict=True)
-    )
-    there = tuple(
-        slice(max(0, o), max(0, n + min(0, o))) for o, n in zip(offset, shape, strict=True)
-    )
-    return here, there
-
-
 def _of_labels(labels: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
     target = np.zeros((len(offsets), *labels.shape), dtype=bool)
     foreground = labels > 0
     for k, offset in enumerate(offsets):
-        here, there = _views(labels.shape, offset)
+        here, there = partners(labels.shape, offset)
         target[k][here] = (labels[here] == labels[there]) & foreground[here]
     return target
 
@@ -99,7 +87,7 @@ def _of_instances(instances: NDArray[np.bool_], offsets: NDArray[np.int64]) -> N
     target = np.zeros((len(offsets), *shape), dtype=bool)
     alone = instances & (np.count_nonzero(instances, axis=0) == 1)
     for k, offset in enumerate(offsets):
-        here, there = _views(shape, offset)
+        here, there = partners(shape, offset)
         for single, whole in zip(alone, instances, strict=True):
             target[k][here] |= single[here] & whole[there]
     return target
