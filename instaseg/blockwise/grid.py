@@ -9,7 +9,7 @@ Blocks tile a volume and, inside its margin (what a prediction shows beyond the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -146,6 +146,42 @@ def read_part(store: Store, step: str, blocks: BlockGrid, box: Box, *, name: str
     if found is None:
         raise ValueError(f"{box} lies outside the volume of shape {blocks.shape}")
     return found
+
+
+def read_every(
+    store: Store, step: str, blocks: BlockGrid, names: Sequence[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of all blocks, one behind the other.
+
+    Parameters
+    ----------
+    store : Store
+        Where every block has a result of the step.
+    step : str
+        Which result.
+    blocks : BlockGrid
+        How the volume is cut.
+    names : sequence of str, optional
+        The arrays that are read; all by default.
+    """
+    return concatenated([store.read(step, number, names) for number in range(len(blocks))])
+
+
+def concatenated(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Return arrays by name, those of all parts one behind the other.
+
+    Parameters
+    ----------
+    parts : sequence of mapping of str to ndarray
+        At least one; all have the arrays of the first.
+
+    Examples
+    --------
+    >>> parts = {"ids": np.array([3, 1])}, {"ids": np.array([2])}
+    >>> concatenated(parts)["ids"].tolist()
+    [3, 1, 2]
+    """
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 import pickle
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instaseg.blockwise.grid import BlockGrid
+from instaseg.blockwise.grid import BlockGrid, read_every
+from instaseg.blockwise.store import open_store
 from instaseg.geometry import Box
 
 
@@ -28,3 +30,14 @@ def test_boxes_are_not_sent_to_other_processes():
     assert len(grid.boxes) == 10_000
     assert len(pickle.dumps(grid)) == before
     assert pickle.loads(pickle.dumps(grid)) == grid
+
+
+def test_arrays_of_all_blocks_lie_one_behind_the_other(tmp_path):
+    store, grid = open_store(tmp_path, "test"), BlockGrid((1, 5), (1, 2))
+    for number in range(3):
+        rows = np.full((number, 2), number)
+        store.write("step", number, {"ids": np.array([number]), "rows": rows})
+    found = read_every(store, "step", grid)
+    assert found["ids"].tolist() == [0, 1, 2]
+    assert found["rows"].tolist() == [[1, 1], [2, 2], [2, 2]]
+    assert set(read_every(store, "step", grid, ["ids"])) == {"ids"}

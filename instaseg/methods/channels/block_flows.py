@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from instaseg.blockwise.grid import pack, read_mask, read_part
+from instaseg.blockwise.grid import concatenated, pack, read_mask, read_part
 from instaseg.blockwise.tasks import BlockTask, run_missing
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box, whole
@@ -157,7 +157,7 @@ def _arrived(task: MoveTask) -> tuple[Particles, NDArray[np.int64]]:
         left = job.store.read(moved_in(task.turn - 1), sender)
         mine = left["left_places"] == number
         parts.append({name: left[f"left_{name}"][mine] for name in [*names, "homes"]})
-    every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    every = concatenated(parts)
     homes = every.pop("homes")
     return Particles(**every), homes
 
@@ -300,7 +300,7 @@ def _error_tasks(job: ChannelsJob) -> list[ErrorTask]:
     """Return the instances of each block; one in several blocks belongs to the first of them."""
     parts = [job.store.read(EXTENTS, n) for n in range(len(job.blocks))]
     blocks = np.repeat(np.arange(len(parts)), [len(part["ids"]) for part in parts])
-    every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    every = concatenated(parts)
     ids, first, row = np.unique(every["ids"], return_index=True, return_inverse=True)
     axes = len(job.blocks.shape)
     lows, highs = np.full((len(ids), axes), np.iinfo(np.int64).max), np.zeros((len(ids), axes), int)

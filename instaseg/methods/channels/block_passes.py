@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise import components
+from instaseg.blockwise.grid import read_every
 from instaseg.blockwise.tasks import run_missing
 from instaseg.blockwise.work import Run
 from instaseg.methods.channels.block_steps import (
@@ -94,9 +95,7 @@ class Merged:
 
 def merged(job: ChannelsJob, step: str) -> Merged:
     """Return what labels measure, from what :func:`~.block_steps.measure` gave for every block."""
-    names = ["ids", "sizes", "firsts", "outer"]
-    parts = [job.store.read(step, n, names) for n in range(len(job.blocks))]
-    every = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    every = read_every(job.store, step, job.blocks, ["ids", "sizes", "firsts", "outer"])
     ids, row = np.unique(every["ids"], return_inverse=True)
     sizes, outer = np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
     firsts = np.full(len(ids), np.iinfo(np.int64).max)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.blockwise.grid import within
+from instaseg.blockwise.grid import read_every, within
 from instaseg.geometry import Box
 from instaseg.methods.channels import star_shapes
 from instaseg.methods.channels.block_steps import SURFACE, ChannelsJob, ChannelsTask, growth_mask
@@ -53,8 +53,7 @@ def choose(job: ChannelsJob) -> None:
     """Store which star shapes of the volume remain, for every block those that reach into it."""
     if job.store.has(CHOSEN, 0):
         return
-    parts = [job.store.read(CANDIDATES, n) for n in range(len(job.blocks))]
-    every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    every = read_every(job.store, CANDIDATES, job.blocks)
     order = np.lexsort((*every["middles"].T[::-1], -every["scores"]))
     faces = star_shapes.faces_of(every["corners"].shape[1], len(job.blocks.shape))
     ordered = {name: values[order] for name, values in every.items()}

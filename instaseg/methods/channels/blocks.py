@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.blockwise.grid import BlockGrid, automatic_block_shape
+from instaseg.blockwise.grid import BlockGrid, automatic_block_shape, read_every
 from instaseg.blockwise.work import BlockWork, Run
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate
@@ -256,8 +256,7 @@ def _order_seeds(job: ChannelsJob) -> tuple[int, int]:
 
 def _all_evidence(job: ChannelsJob) -> affinity_graph.Evidence:
     """Return the evidence of all blocks, each pair of fragments once."""
-    parts = [job.store.read(block_steps.EVIDENCE, n) for n in range(len(job.blocks))]
-    every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    every = read_every(job.store, block_steps.EVIDENCE, job.blocks)
     none = np.zeros(0, np.int64)
     nothing = affinity_graph.Evidence(np.zeros((0, 2), np.int64), none, none)
     return affinity_graph.Evidence(every["pairs"], every["sums"], every["counts"]) + nothing

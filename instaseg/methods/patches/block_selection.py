@@ -22,7 +22,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.blockwise.grid import read_mask, within
+from instaseg.blockwise.grid import concatenated, read_mask, within
 from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Run
 from instaseg.geometry import Box, whole
@@ -135,7 +135,7 @@ def _read_candidates(job: PatchJob, box: Box, task: RoundTask) -> dict[str, NDAr
                 "refused": refused[kept],
             }
         )
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return concatenated(parts)
 
 
 def _rank_order(scores: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -291,7 +291,7 @@ def _read_selected(job: PatchJob, box: Box) -> dict[str, NDArray[Any]]:
                 "status": status[kept],
             }
         )
-    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    together = concatenated(parts)
     order = selection_order(together["chosen"], together["scores"], together["positions"])
     return {name: values[order] for name, values in together.items()}
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise.components import label_block, local_labels
-from instaseg.blockwise.grid import BlockGrid, pack, read_mask, within
+from instaseg.blockwise.grid import BlockGrid, concatenated, pack, read_mask, within
 from instaseg.blockwise.tasks import BlockTask
 from instaseg.blockwise.work import Store
 from instaseg.geometry import Box, whole
@@ -227,7 +227,7 @@ def read_selected(job: PatchJob, box: Box) -> dict[str, NDArray[Any]]:
         selected = job.store.read(SELECTED, number, ["positions", "nodes", "bits"])
         kept = within(selected["positions"], box)
         parts.append({name: values[kept] for name, values in selected.items()})
-    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    together = concatenated(parts)
     order = np.argsort(together["nodes"])
     return {name: values[order] for name, values in together.items()}
 

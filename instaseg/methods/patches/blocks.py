@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.blockwise import components
-from instaseg.blockwise.grid import pack, read_mask, within
+from instaseg.blockwise.grid import pack, read_every, read_mask, within
 from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
 from instaseg.blockwise.work import Run
 from instaseg.methods.patches import assembly, block_selection, block_steps
@@ -207,8 +207,8 @@ def _choose_channels(job: PatchJob, run: Run, count: int) -> None:
     channels = np.arange(count)
     if job.settings.output == "packed":
         _for_all(job, run, block_steps.find_overlaps, block_steps.OVERLAPS, "compare instances")
-        parts = [job.store.read(block_steps.OVERLAPS, n)["pairs"] for n in range(len(job.blocks))]
-        channels = first_free(np.unique(np.concatenate(parts), axis=0), count)
+        pairs = read_every(job.store, block_steps.OVERLAPS, job.blocks)["pairs"]
+        channels = first_free(np.unique(pairs, axis=0), count)
     job.store.write(block_steps.CHANNELS, 0, {"channels": channels})
 
 
