@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.blockwise.grid import automatic_block_shape
 from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
@@ -267,11 +268,7 @@ class DeepWatershedMethod:
         """Return a block of a prediction of `shape` that fits in memory; None if all of it does."""
         if math.prod(shape) <= MOST_VOXELS:
             return None
-        block = list(shape)
-        while math.prod(block) > MOST_VOXELS // 4:
-            longest = max(range(len(block)), key=lambda axis: block[axis])
-            block[longest] = -(-block[longest] // 2)
-        return tuple(block)
+        return automatic_block_shape(shape, most=MOST_VOXELS // 4, least=(1,) * len(shape))
 
     def check_blocks(self, parameters: LabelSettings) -> None:
         """Check that a stored prediction can be labelled block by block with these parameters.
