@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Box, Coordinate
@@ -32,6 +33,10 @@ class StoredHeads:
     def shape(self) -> Coordinate:
         """The volume ``([z,] y, x)`` in voxels."""
         return tuple(open_array(self.path, next(iter(self.keys.values()))).shape[1:])
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the type in which a head is stored."""
+        return open_array(self.path, self.keys[name]).dtype
 
     def read(self, box: Box) -> dict[str, NDArray[Any]]:
         """Return all heads in a box inside the volume, ``(components, [z,] y, x)`` as stored."""

@@ -16,6 +16,7 @@ from instaseg.blockwise.work import BlockLabels, BlockWork
 from instaseg.data.config import Beyond, DataSettings
 from instaseg.errors import ConfigError
 from instaseg.geometry import Coordinate, Symmetry, identity
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode, Device, Head, Result
 from instaseg.methods.instance_classes import class_heads, with_class_loss
 from instaseg.methods.patches.assembly import sweep
@@ -292,8 +293,7 @@ class PatchesMethod:
 
         ndim = len(self.patch_shape)
         source = StoredPatches(
-            path=path,
-            keys={head.name: head.key for head in self.labelled_heads},
+            heads=StoredHeads(path, {head.name: head.key for head in self.labelled_heads}),
             ndim=ndim,
             patch_size=math.prod(self.patch_shape),
             decode=decode,

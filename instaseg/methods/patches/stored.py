@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Box
-from instaseg.io.arrays import Reader, open_array
 from instaseg.io.quantise import dequantise, quantise
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode
+from instaseg.methods.patches.offsets import lift
 
 
 def foreground_probability(prediction: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
@@ -73,10 +73,8 @@ class StoredPatches:
 
     Parameters
     ----------
-    path : Path
-        Zarr folder of the prediction.
-    keys : mapping of str to str
-        Array of each head, by name.
+    heads : StoredHeads
+        What is read.
     ndim : {2, 3}
         Spatial axes.
     patch_size : int
@@ -85,8 +83,7 @@ class StoredPatches:
         Decoder of the head ``code``; must be picklable.
     """
 
-    path: Path
-    keys: Mapping[str, str]
+    heads: StoredHeads
     ndim: int
     patch_size: int
     decode: Decode | None
@@ -94,12 +91,12 @@ class StoredPatches:
     @property
     def shape(self) -> tuple[int, int, int]:
         """The volume ``(z, y, x)`` in voxels, margin included; z is 1 for 2-D data."""
-        z, y, x = (1,) * (3 - self.ndim) + self._open(next(iter(self.keys))).shape[1:]
+        z, y, x = (1,) * (3 - self.ndim) + self.heads.shape
         return z, y, x
 
     def foreground(self, box: Box) -> NDArray[Any]:
         """Return the foreground's probability in a box."""
-        names = [name for name in ("fgbg", "numinst") if name in self.keys]
+        names = [name for name in ("fgbg", "numinst") if name in self.heads.keys]
         found = foreground_probability({name: self._read(name, box) for name in names})
         if found is None:
             centre = slice(self.patch_size // 2, self.patch_size // 2 + 1)
@@ -108,15 +105,15 @@ class StoredPatches:
 
     def overlap(self, box: Box) -> NDArray[np.float32] | None:
         """Return the probability of overlap in a box; None where it is not predicted."""
-        if "numinst" not in self.keys:
+        if "numinst" not in self.heads.keys:
             return None
         return overlap_probability({"numinst": self._read("numinst", box)})
 
     def affinities(self, box: Box, centres: NDArray[np.bool_]) -> NDArray[Any]:
         """Return the patches in a box; those at `centres` are read, or decoded, the others 0."""
-        name = "affs" if "affs" in self.keys else "code"
+        name = "affs" if "affs" in self.heads.keys else "code"
         # fresh zeros take no memory before they are written to
-        patches = np.zeros((self.patch_size, *box.shape), self._open(name).dtype)
+        patches = np.zeros((self.patch_size, *box.shape), self.heads.dtype(name))
         if not centres.any():
             return patches
         part = bounding_box(centres)
@@ -128,12 +125,8 @@ class StoredPatches:
         patches[(slice(None), *part.slices)] = stored
         return patches
 
-    def _open(self, name: str) -> Reader:
-        return open_array(self.path, self.keys[name])
-
     def _read(self, name: str, box: Box, channels: slice | None = None) -> NDArray[Any]:
         """Return a part of a head as ``(channels, z, y, x)``."""
-        reader = self._open(name)
-        chosen = channels or slice(0, reader.shape[0])
-        values = reader[(chosen, *box.slices[3 - self.ndim :])]
-        return values[:, None] if self.ndim == 2 else values
+        flat = 3 - self.ndim
+        inner = Box(box.begin[flat:], box.end[flat:])
+        return lift(self.heads.component(name, inner, channels), self.ndim)

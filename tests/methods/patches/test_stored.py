@@ -14,6 +14,7 @@ from instaseg.blockwise.work import BlockWork
 from instaseg.data.config import DataSettings
 from instaseg.geometry import Box
 from instaseg.io.arrays import write_array
+from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.build import MethodSpec
 from instaseg.methods.patches import patch_targets
 from instaseg.methods.patches.config import LabelSettings, PatchesSettings
@@ -124,7 +125,7 @@ def test_only_wanted_patches_are_decoded(tmp_path):
         decoded.append(codes.shape)
         return Unpacked()(codes)
 
-    source = StoredPatches(tmp_path / "p.zarr", {"code": "code"}, 3, 27, decode)
+    source = StoredPatches(StoredHeads(tmp_path / "p.zarr", {"code": "code"}), 3, 27, decode)
     box = Box((1, 2, 3), (6, 8, 9))
     centres = np.zeros(box.shape, bool)
     centres[1, 2, 3] = centres[4, 5, 5] = True
