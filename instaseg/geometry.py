@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,23 @@ def box_of(index: Sequence[slice], shape: Sequence[int]) -> Box:
     """
     ranges = [part.indices(n) for part, n in zip(index, shape, strict=True)]
     return Box(tuple(b for b, _, _ in ranges), tuple(max(b, e) for b, e, _ in ranges))
+
+
+def bounding_box(places: Iterable[NDArray[np.integer]]) -> Box:
+    """Return the smallest box that holds some voxels.
+
+    Parameters
+    ----------
+    places : iterable of ndarray of int, (n,)
+        Their indices along each axis, as ``numpy.nonzero`` gives them; at least one voxel.
+
+    Examples
+    --------
+    >>> bounding_box(np.nonzero(np.array([[0, 0, 1, 0], [0, 1, 0, 0]])))
+    Box(begin=(0, 1), end=(2, 3))
+    """
+    ends = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
+    return Box(tuple(begin for begin, _ in ends), tuple(end for _, end in ends))
 
 
 def grid(box: Box, block_shape: Sequence[int]) -> Iterator[Box]:

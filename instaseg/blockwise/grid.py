@@ -87,13 +87,22 @@ class BlockGrid:
         shared = box.intersect(whole(self.shape))
         if not all(shared.shape):
             return []
-        # those at the rim take the margin
-        sides, last = np.array(self.block_shape), np.array(self._counts) - 1
-        faces = np.array([shared.begin, shared.end]) - np.array(self.image.begin)
-        first, final = np.clip((faces - [[0], [1]]) // sides, 0, last).tolist()
+        corners = np.array([shared.begin, shared.end]) - [[0], [1]]
+        first, final = self._places(corners).tolist()
         ranges = [range(f, t + 1) for f, t in zip(first, final, strict=True)]
         numbers = np.ravel_multi_index(np.ix_(*ranges), self._counts)
         return [int(number) for number in numbers.ravel()]
+
+    def at(self, voxels: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the numbers of the blocks that hold voxels ``(n, axes)`` of the volume."""
+        numbers = np.ravel_multi_index(tuple(self._places(voxels).T), self._counts)
+        return np.asarray(numbers, dtype=np.int64)
+
+    def _places(self, voxels: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return how many blocks lie before those of voxels ``(n, axes)`` along each axis."""
+        places = (voxels - np.array(self.image.begin)) // np.array(self.block_shape)
+        # those at the rim take the margin
+        return np.asarray(np.clip(places, 0, np.array(self._counts) - 1), dtype=np.int64)
 
     def describe(self, number: int) -> str:
         """Return a block's number and voxels, for messages."""

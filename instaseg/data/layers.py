@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.data.classes import IGNORED, ClassMap
-from instaseg.geometry import Box, box_of
+from instaseg.geometry import Box, bounding_box, box_of
 from instaseg.io.arrays import NO_ATTRIBUTES, Reader, slabs
 from instaseg.io.samples import Sample
 
@@ -68,13 +68,14 @@ def pack(instances: Reader | NDArray[Any]) -> Packing:
         found = []
         for channel in range(count):
             inside = instances[(slice(channel, channel + 1), *index)][0] != 0
-            box = _bounding_box(inside)
-            if box is None:
+            positions = np.flatnonzero(inside)
+            if not positions.size:
                 continue
+            box = bounding_box(np.unravel_index(positions, inside.shape))
             here = box.shift((index[0].start, *(0,) * (inside.ndim - 1)))
             before = boxes[channel]
             boxes[channel] = here if before is None else _around(before, here)
-            found.append((channel, np.flatnonzero(inside)))
+            found.append((channel, positions))
         for first, second in _overlapping_pairs(found):
             conflicts[first, second] = conflicts[second, first] = True
     return Packing(_greedy(conflicts), tuple(boxes))
@@ -96,19 +97,6 @@ def _overlapping_pairs(
             return
         pairs = np.unique(np.stack([channels[same], channels[same + step]]), axis=1)
         yield pairs[0].astype(np.intp), pairs[1].astype(np.intp)
-
-
-def _bounding_box(inside: NDArray[np.bool_]) -> Box | None:
-    """Return the smallest box that holds all that is true."""
-    begin, end = [], []
-    for axis in range(inside.ndim):
-        others = tuple(a for a in range(inside.ndim) if a != axis)
-        occupied = np.flatnonzero(inside.any(axis=others))
-        if not occupied.size:
-            return None
-        begin.append(int(occupied[0]))
-        end.append(int(occupied[-1]) + 1)
-    return Box(tuple(begin), tuple(end))
 
 
 def _around(first: Box, second: Box) -> Box:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from instaseg.errors import DataError
-from instaseg.geometry import Box, whole
+from instaseg.geometry import Box
 from instaseg.postprocess.channel import Channel, Instance, Layer
 from instaseg.postprocess.config import PostprocessingSettings, Rule
 from instaseg.postprocess.properties import Body, Perimeter, measure
@@ -99,9 +99,10 @@ class _Group:
 def _groups(channel: Channel, found: dict[int, Instance]) -> dict[Box, list[tuple[int, Box]]]:
     """Return what is read together: the instances inside one block; others by themselves."""
     groups: dict[Box, list[tuple[int, Box]]] = {}
-    for label, one in found.items():
-        first = np.unravel_index(one.first, channel.blocks.shape)
-        block = _block_at(channel, [int(n) for n in first])
+    firsts = np.array([one.first for one in found.values()], np.int64)
+    voxels = np.stack(np.unravel_index(firsts, channel.blocks.shape), axis=1)
+    blocks = [channel.blocks.boxes[number] for number in channel.blocks.at(voxels).tolist()]
+    for (label, one), block in zip(found.items(), blocks, strict=True):
         together = one.box.intersect(block) == one.box and np.prod(block.shape) <= MOST_VOXELS
         if len(channel.blocks) > 1 and np.prod(one.box.shape) > MOST_VOXELS:
             raise DataError(
@@ -130,14 +131,6 @@ def _measure(group: _Group) -> list[Measured]:
         )
         found.append((label, (centroid, measure(body, group.how.names))))
     return found
-
-
-def _block_at(channel: Channel, place: Sequence[int]) -> Box:
-    """Return the block that holds a voxel."""
-    sides = channel.blocks.block_shape
-    begin = tuple(p // side * side for p, side in zip(place, sides, strict=True))
-    end = tuple(b + side for b, side in zip(begin, sides, strict=True))
-    return Box(begin, end).intersect(whole(channel.blocks.shape))
 
 
 def _reason(

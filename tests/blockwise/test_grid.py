@@ -41,3 +41,17 @@ def test_arrays_of_all_blocks_lie_one_behind_the_other(tmp_path):
     assert found["ids"].tolist() == [0, 1, 2]
     assert found["rows"].tolist() == [[1, 1], [2, 2], [2, 2]]
     assert set(read_every(store, "step", grid, ["ids"])) == {"ids"}
+
+
+@given(st.data())
+def test_blocks_at_voxels_are_those_that_hold_them(data):
+    axes = data.draw(st.sampled_from([2, 3]))
+    margin = tuple(data.draw(st.integers(0, 2)) for _ in range(axes))
+    shape = tuple(data.draw(st.integers(1, 5)) + 2 * m for m in margin)
+    grid = BlockGrid(shape, tuple(data.draw(st.integers(1, 4)) for _ in range(axes)), margin)
+    expected = np.full(shape, -1)
+    for number, box in enumerate(grid.boxes):
+        expected[box.slices] = number
+    voxels = np.indices(shape).reshape(axes, -1).T
+    assert (grid.at(voxels) == expected.reshape(-1)).all()
+    assert grid.at(voxels[:0]).shape == (0,)

@@ -124,7 +124,7 @@ def move_block(task: MoveTask) -> None:
     ends = flow_paths.ends_of(particles, job.blocks.shape)
     nearest = np.stack(np.unravel_index(ends, job.blocks.shape), axis=1)
     reached = particles.voxels[:, 3 - len(box.begin) :]
-    places = blocks_at(job, np.where(stands[:, None], nearest, reached))
+    places = job.blocks.at(np.where(stands[:, None], nearest, reached))
     left = ~stands
     arrays = {f"left_{one.name}": getattr(particles, one.name)[left] for one in fields(particles)}
     job.store.write(
@@ -160,14 +160,6 @@ def _arrived(task: MoveTask) -> tuple[Particles, NDArray[np.int64]]:
     every = concatenated(parts)
     homes = every.pop("homes")
     return Particles(**every), homes
-
-
-def blocks_at(job: ChannelsJob, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the numbers of the blocks in which voxels ``(n, axes)`` lie."""
-    sides = np.array(job.blocks.block_shape)
-    counts = -(-np.array(job.blocks.shape) // sides)
-    numbers = np.ravel_multi_index(tuple((voxels // sides).T), tuple(counts))
-    return np.asarray(numbers, dtype=np.int64)
 
 
 def _collect(job: ChannelsJob, run: Run, moved: Sequence[tuple[int, int]]) -> None:
@@ -254,7 +246,7 @@ def label_ends(task: ChannelsTask) -> None:
     ends = job.store.read(ENDS, number)["ends"]
     found = np.zeros(len(ends), np.int32)
     voxels = np.stack(np.unravel_index(ends, job.blocks.shape), axis=1)
-    for other in np.unique(blocks_at(job, voxels)).tolist():
+    for other in np.unique(job.blocks.at(voxels)).tolist():
         flat, there = _inside(ends, job.blocks.boxes[other], job.blocks.shape)
         found[there] = job.store.read(GROUPS, other, ["labels"])["labels"].reshape(-1)[flat]
     labels = np.zeros(box.shape, np.int32)

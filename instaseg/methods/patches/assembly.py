@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
+from instaseg.geometry import bounding_box, whole
 from instaseg.io.quantise import dequantise
 from instaseg.methods.base import Device
 from instaseg.methods.patches import bits
@@ -371,9 +372,9 @@ def on_skeleton(voxels: NDArray[np.int64], ndim: int) -> NDArray[np.bool_]:
         return thin_volume(voxels)
     from skimage.morphology import skeletonize
 
-    first = voxels.min(axis=0)
-    places = tuple((voxels - first).T)[1:]
-    image = np.zeros([int(axis.max()) + 1 for axis in places], dtype=bool)
+    box = bounding_box(voxels.T)
+    places = tuple((voxels - box.begin).T)[1:]
+    image = np.zeros(box.shape[1:], dtype=bool)
     image[places] = True
     return np.asarray(skeletonize(image)[places], dtype=bool)
 
@@ -447,13 +448,9 @@ def _cropped(volume: Volume, settings: LabelSettings) -> tuple[Volume, tuple[sli
     """Return the volume cut to the foreground and the reach of a patch, and where that was."""
     if settings.region == "whole" or not volume.foreground.any():
         return volume, None
-    box = []
-    for axis, radius in enumerate(volume.inputs.window.radius):
-        others = tuple(a for a in range(3) if a != axis)
-        found = np.flatnonzero(volume.foreground.any(axis=others))
-        box.append(slice(max(0, int(found[0]) - radius), int(found[-1]) + radius + 1))
-    index = tuple(box)
     inputs = volume.inputs
+    seen = bounding_box(np.nonzero(volume.foreground)).grow(inputs.window.radius)
+    index = seen.intersect(whole(volume.foreground.shape)).slices
     cut = Inputs(
         inputs.affinities[(slice(None), *index)],
         inputs.foreground,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instaseg.geometry import Box
+from instaseg.geometry import Box, bounding_box
 from instaseg.io.quantise import dequantise, quantise
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Decode
@@ -57,14 +57,6 @@ def decode_patches(
     if centres.any():
         patches[:, centres] = quantise(decode(codes[:, centres]), codes.dtype)
     return patches
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> Box:
-    """Return the smallest box that holds a mask, which is not empty."""
-    found = np.argwhere(mask)
-    return Box(
-        tuple(int(n) for n in found.min(axis=0)), tuple(int(n) + 1 for n in found.max(axis=0))
-    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ class StoredPatches:
         patches = np.zeros((self.patch_size, *box.shape), self.heads.dtype(name))
         if not centres.any():
             return patches
-        part = bounding_box(centres)
+        part = bounding_box(np.nonzero(centres))
         stored = self._read(name, part.shift(box.begin))
         if name == "code":
             assert self.decode is not None

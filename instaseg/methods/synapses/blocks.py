@@ -22,7 +22,7 @@ from instaseg.blockwise import components
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.tasks import BlockTask, run_missing
 from instaseg.blockwise.work import Run, Store
-from instaseg.geometry import Box, Coordinate, whole
+from instaseg.geometry import Box, Coordinate, bounding_box, whole
 from instaseg.io.points import Points
 from instaseg.methods.synapses.decode import (
     Decoding,
@@ -153,7 +153,7 @@ def find_block_candidates(task: PointTask) -> None:
     found = find_candidates(values, task.threshold, inner=inner.slices)
     vectors = np.zeros((0, len(block.begin)), np.float32)
     if job.how.vectors and len(found.values):
-        part = _around(found.voxels)
+        part = bounding_box(found.voxels.T)
         there = job.source.vectors(part.shift(around.begin))
         vectors = there[(slice(None), *(found.voxels - np.array(part.begin)).T)].T
     arrays = {
@@ -163,11 +163,6 @@ def find_block_candidates(task: PointTask) -> None:
         "vectors": np.ascontiguousarray(vectors),
     }
     job.store.write(_step(CANDIDATES, task.site, task.threshold), task.number, arrays)
-
-
-def _around(voxels: NDArray[np.int64]) -> Box:
-    """Return the smallest box that holds voxels."""
-    return Box(tuple(map(int, voxels.min(axis=0))), tuple(map(int, voxels.max(axis=0) + 1)))
 
 
 def _found(job: PointJob, run: Run, site: str) -> Found:
