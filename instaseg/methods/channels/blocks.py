@@ -236,11 +236,7 @@ def _order_seeds(job: ChannelsJob) -> tuple[int, int]:
     found = merged(job, block_steps.SEEDS)
     outside = np.zeros(len(found.ids), bool)
     if job.plan.background == "outside":
-        settings = job.labelling
-        if settings.background_seeds != "large":
-            outside |= found.outer
-        if settings.background_seeds != "border" and settings.max_object is not None:
-            outside |= found.sizes * job.voxel >= settings.max_object
+        outside = steps.are_outside(found.outer, found.sizes, job.labelling, job.voxel)
     numbers = found.numbers(~outside)
     seeds = int(numbers.max(initial=0))
     background = 0 if job.plan.background == "none" else seeds + 1

@@ -492,14 +492,13 @@ def looks_outside(seeds: Labels, settings: LabelSettings, voxel: float) -> NDArr
     voxel : float
         Area or volume of a voxel, in physical units.
     """
-    outside = np.zeros(int(seeds.max(initial=0)) + 1, bool)
-    if settings.background_seeds != "large":
-        for axis in range(seeds.ndim):
-            if seeds.shape[axis] > 1:
-                outside[seeds.take([0, -1], axis)] = True
-    if settings.background_seeds != "border" and settings.max_object is not None:
-        outside |= np.bincount(seeds.reshape(-1)) * voxel >= settings.max_object
-    outside[0] = False
+    sizes = np.bincount(seeds.reshape(-1))
+    outer = np.zeros(len(sizes), bool)
+    for axis in range(seeds.ndim):
+        if seeds.shape[axis] > 1:
+            outer[seeds.take([0, -1], axis)] = True
+    outside = steps.are_outside(outer, sizes, settings, voxel)
+    outside[:1] = False
     return np.asarray(outside[seeds], dtype=bool)
 
 

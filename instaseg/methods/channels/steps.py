@@ -281,6 +281,30 @@ def background_far(
     return ~morphology.dilate(near, given, spacing)
 
 
+def are_outside(
+    outer: NDArray[np.bool_], sizes: NDArray[np.integer], settings: LabelSettings, voxel: float
+) -> NDArray[np.bool_]:
+    """Return which low regions are background, as far as their place or size tells.
+
+    Parameters
+    ----------
+    outer : ndarray of bool, (n,)
+        Whether a region has a voxel at the border of the whole.
+    sizes : ndarray of int, (n,)
+        Voxels of each region.
+    settings : LabelSettings
+        Which seeds are background.
+    voxel : float
+        Area or volume of a voxel, in physical units.
+    """
+    outside = np.zeros(len(sizes), bool)
+    if settings.background_seeds != "large":
+        outside |= outer
+    if settings.background_seeds != "border" and settings.max_object is not None:
+        outside |= sizes * voxel >= settings.max_object
+    return outside
+
+
 def smoothed(
     values: NDArray[np.float32], sigma: float, spacing: Sequence[float]
 ) -> NDArray[np.float32]:

@@ -88,6 +88,21 @@ def test_peaks_within_a_ball_of_voxels_that_are_no_cubes():
     assert (found[0, 0], found[2, 0], found[0, 2]) == (True, False, True)
 
 
+@pytest.mark.parametrize(
+    ("which", "most", "expected"),
+    [
+        ("border", None, [True, False, False]),
+        ("border", 9.0, [True, False, False]),
+        ("large", 9.0, [False, True, False]),
+        ("border_or_large", 9.0, [True, True, False]),
+    ],
+)
+def test_regions_at_the_border_or_of_some_size_are_background(which, most, expected):
+    chosen = LabelSettings(background_seeds=which, max_object=most)
+    outer, sizes = np.array([True, False, False]), np.array([1, 18, 17])
+    assert steps.are_outside(outer, sizes, chosen, 0.5).tolist() == expected
+
+
 def test_the_background_is_seeded_far_from_interior_and_contours():
     values = {
         "interior": row(1, 0, 0, 0, 0, 0),
