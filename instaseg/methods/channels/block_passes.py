@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise import components
 from instaseg.blockwise.grid import read_every
-from instaseg.blockwise.tasks import run_missing
+from instaseg.blockwise.tasks import every_block, run_missing
 from instaseg.blockwise.work import Run
 from instaseg.methods.channels.block_steps import (
     ChannelsJob,
     ChannelsTask,
+    MaskTask,
     components_of,
     find_components,
     numbers_of,
@@ -24,7 +25,7 @@ from instaseg.regions.flood import Neighbours
 
 
 def run_pass(
-    job: ChannelsJob, run: Run, function: Callable[[ChannelsTask], None], step: str, mask: str = ""
+    job: ChannelsJob, run: Run, function: Callable[[ChannelsTask], None], step: str
 ) -> None:
     """Run a function for the blocks that have no result of a step.
 
@@ -38,10 +39,23 @@ def run_pass(
         Makes the result of a task's block.
     step : str
         Which result.
-    mask : str
-        Of which mask it is, where there are several.
     """
-    run_missing(run, function, (ChannelsTask(job, n, mask) for n in range(len(job.blocks))), step)
+    run_missing(run, function, every_block(job), step)
+
+
+def run_of_mask(
+    job: ChannelsJob, run: Run, function: Callable[[MaskTask], None], step: str, *, mask: str
+) -> None:
+    """Run a function on a mask for the blocks that have no result of a step.
+
+    Parameters
+    ----------
+    job, run, function, step
+        As for :func:`run_pass`.
+    mask : str
+        Name of the mask in the store.
+    """
+    run_missing(run, function, (MaskTask(job, n, mask) for n in range(len(job.blocks))), step)
 
 
 def merged_components(
@@ -50,7 +64,7 @@ def merged_components(
     """Return the components of a mask that every block has in the store."""
     step = components_of(mask)
     find = partial(find_components, neighbours=neighbours)
-    run_pass(job, run, find, step, mask)
+    run_of_mask(job, run, find, step, mask=mask)
     return components.merge(job.blocks, lambda n, names: job.store.read(step, n, names))
 
 

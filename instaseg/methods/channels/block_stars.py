@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from instaseg.blockwise.grid import read_every, within
 from instaseg.geometry import Box
 from instaseg.methods.channels import star_shapes
-from instaseg.methods.channels.block_steps import SURFACE, ChannelsJob, ChannelsTask, growth_mask
+from instaseg.methods.channels.block_steps import (
+    LABELS,
+    SURFACE,
+    ChannelsJob,
+    ChannelsTask,
+    growth_mask,
+)
 from instaseg.methods.channels.star_shapes import Shapes
 from instaseg.regions.flood_blocks import Scene
 
@@ -75,6 +81,11 @@ def choose(job: ChannelsJob) -> None:
         )
 
 
+def painted_in(job: ChannelsJob) -> str:
+    """Return the step of painted star shapes, which are the labels unless the mask is shared."""
+    return LABELS if job.labelling.star_paint == "shape" else PAINTED
+
+
 def paint_block(task: ChannelsTask) -> None:
     """Store the star shapes in a block, by their numbers in the volume."""
     job, number = task.job, task.number
@@ -85,7 +96,7 @@ def paint_block(task: ChannelsTask) -> None:
     shapes = Shapes(middles, near["scores"], near["corners"], faces)
     places = star_shapes.paint(shapes, box.shape)
     numbers = np.concatenate([[0], near["numbers"]]).astype(np.int32)
-    job.store.write(task.step, number, {"labels": numbers[places]})
+    job.store.write(painted_in(job), number, {"labels": numbers[places]})
 
 
 @dataclass(frozen=True)

@@ -100,11 +100,15 @@ class ChannelsJob:
         return image, core.relative_to(wide).slices
 
 
-@dataclass(frozen=True)
-class ChannelsTask(BlockTask[ChannelsJob]):
-    """One block of a step; `step` says which of several alike steps."""
+ChannelsTask = BlockTask[ChannelsJob]
+"""One block of a step."""
 
-    step: str = ""
+
+@dataclass(frozen=True)
+class MaskTask(ChannelsTask):
+    """One block of a step that concerns one of several masks, which is named as in the store."""
+
+    mask: str
 
 
 def count_block(task: ChannelsTask) -> None:
@@ -142,44 +146,49 @@ def prepare_block(task: ChannelsTask) -> None:
     job.store.write(PREPARED, number, {})
 
 
-def components_of(step: str) -> str:
+def components_of(mask: str) -> str:
     """Return the step that holds the components of a mask, as blocks see them."""
-    return f"{step}_components"
+    return f"{mask}_components"
 
 
-def numbers_of(step: str) -> str:
+def numbers_of(mask: str) -> str:
     """Return the step that holds what becomes of each of a block's components of a mask."""
-    return f"{step}_numbers"
+    return f"{mask}_numbers"
 
 
-def find_components(task: ChannelsTask, neighbours: Neighbours = "faces") -> None:
+def seeded_of(mask: str) -> str:
+    """Return the step that holds which components of a mask have a seed in a block."""
+    return f"{mask}_seeded"
+
+
+def find_components(task: MaskTask, neighbours: Neighbours = "faces") -> None:
     """Store the connected components of a mask in a block."""
     job, number = task.job, task.number
-    mask = read_mask(job.store, task.step, job.blocks, job.blocks.read_box(number))
+    mask = read_mask(job.store, task.mask, job.blocks, job.blocks.read_box(number))
     found = label_block(mask, job.blocks.boxes[number].shape, neighbours=neighbours)
-    job.store.write(components_of(task.step), number, found)
+    job.store.write(components_of(task.mask), number, found)
 
 
 def numbered_components(
-    job: ChannelsJob, step: str, number: int, neighbours: Neighbours = "faces"
+    job: ChannelsJob, mask: str, number: int, neighbours: Neighbours = "faces"
 ) -> NDArray[np.int64]:
     """Return the components of a mask in a block, by the numbers in the store."""
     read = job.blocks.read_box(number)
-    labels = local_labels(read_mask(job.store, step, job.blocks, read), neighbours)
-    numbers = job.store.read(numbers_of(step), number)["numbers"]
+    labels = local_labels(read_mask(job.store, mask, job.blocks, read), neighbours)
+    numbers = job.store.read(numbers_of(mask), number)["numbers"]
     core = job.blocks.boxes[number].relative_to(read).slices
     return np.asarray(numbers[labels[core]], dtype=np.int64)
 
 
-def find_seeded(task: ChannelsTask) -> None:
+def find_seeded(task: MaskTask) -> None:
     """Store which components of a mask hold a seed in a block."""
     job, number = task.job, task.number
-    if task.step == LOW:
+    if task.mask == LOW:
         seeds = job.store.read(SEEDS, number, [SEEDS])[SEEDS]
     else:
         seeds = numbered_components(job, CHOSEN, number)
-    found = np.unique(numbered_components(job, task.step, number)[seeds > 0])
-    job.store.write(f"{task.step}_seeded", number, {"seeded": found[found > 0]})
+    found = np.unique(numbered_components(job, task.mask, number)[seeds > 0])
+    job.store.write(seeded_of(task.mask), number, {"seeded": found[found > 0]})
 
 
 def make_seeds(task: ChannelsTask) -> None:
@@ -253,8 +262,8 @@ def _surface(job: ChannelsJob, number: int) -> NDArray[np.float32]:
     return np.asarray(job.store.read(SURFACE, number)[SURFACE], dtype=np.float32)
 
 
-def _bits(job: ChannelsJob, step: str, number: int) -> NDArray[np.bool_]:
-    return read_mask(job.store, step, job.blocks, job.blocks.boxes[number])
+def _bits(job: ChannelsJob, mask: str, number: int) -> NDArray[np.bool_]:
+    return read_mask(job.store, mask, job.blocks, job.blocks.boxes[number])
 
 
 def growth_mask(job: ChannelsJob, number: int) -> NDArray[np.bool_] | None:

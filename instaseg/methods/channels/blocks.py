@@ -27,7 +27,13 @@ from instaseg.geometry import Coordinate
 from instaseg.io.stored_heads import StoredHeads
 from instaseg.methods.base import Head
 from instaseg.methods.channels import affinity_graph, block_flows, block_stars, block_steps, steps
-from instaseg.methods.channels.block_passes import merged, merged_components, run_pass, tell
+from instaseg.methods.channels.block_passes import (
+    merged,
+    merged_components,
+    run_of_mask,
+    run_pass,
+    tell,
+)
 from instaseg.methods.channels.block_steps import ChannelsJob
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
 from instaseg.methods.channels.presets import make_plan
@@ -191,11 +197,12 @@ def _tell_unseeded(job: ChannelsJob, run: Run, mask: str, *, first: int) -> None
     found = merged_components(job, run, mask)
     count = len(found.sizes)
     tell(job, mask, found, np.arange(count + 1))
-    run_pass(job, run, block_steps.find_seeded, f"{mask}_seeded", mask)
+    step = block_steps.seeded_of(mask)
+    run_of_mask(job, run, block_steps.find_seeded, step, mask=mask)
     free = np.ones(count + 1, bool)
     free[0] = False
     for n in range(len(job.blocks)):
-        free[job.store.read(f"{mask}_seeded", n)["seeded"]] = False
+        free[job.store.read(step, n)["seeded"]] = False
     tell(job, mask, found, np.where(free, np.arange(count + 1) + first - 1, 0))
 
 
@@ -262,10 +269,9 @@ def _paint_stars(job: ChannelsJob, run: Run) -> None:
     """Find the star shapes of the volume, paint them, and share the mask among them if asked to."""
     run_pass(job, run, block_stars.find_candidates, block_stars.CANDIDATES)
     block_stars.choose(job)
-    in_the_end = job.labelling.star_paint == "shape"
-    step = block_steps.LABELS if in_the_end else block_stars.PAINTED
-    run_pass(job, run, block_stars.paint_block, step, step)
-    if not in_the_end:
+    painted = block_stars.painted_in(job)
+    run_pass(job, run, block_stars.paint_block, painted)
+    if painted != block_steps.LABELS:
         flood_blocks(job.flooding(block_stars.ShapeScenes(job)), run)
 
 
