@@ -29,7 +29,7 @@ from instaseg.geometry import Box, whole
 from instaseg.regions.flood import Flooded, Neighbours, Sources, flood_from
 
 
-class Scene(NamedTuple):
+class Basin(NamedTuple):
     """What is flooded in a block, see :func:`~instaseg.regions.flood.flood`."""
 
     surface: NDArray[np.float32]
@@ -37,10 +37,10 @@ class Scene(NamedTuple):
     mask: NDArray[np.bool_] | None
 
 
-class SceneSource(Protocol):
+class BasinSource(Protocol):
     """Surface, seeds and mask of a volume, read block by block. Picklable."""
 
-    def scene(self, number: int) -> Scene:
+    def basin(self, number: int) -> Basin:
         """Return what is flooded in a block."""
 
 
@@ -50,7 +50,7 @@ class FloodJob:
 
     Parameters
     ----------
-    source : SceneSource
+    source : BasinSource
         Surface, seeds, which have the same numbers in all blocks, and mask.
     blocks : BlockGrid
         How the volume is cut.
@@ -64,7 +64,7 @@ class FloodJob:
         How long a step along each axis is; all alike by default.
     """
 
-    source: SceneSource
+    source: BasinSource
     blocks: BlockGrid
     store: Store
     step: str = "flooded"
@@ -114,7 +114,7 @@ def flood_block(task: BlockTask[FloodJob]) -> bool:
     known = job.store.has(job.step, number)
     if known and (job.store.read(job.step, number, ["seen"])["seen"] == seen).all():
         return False
-    flooded = _flooded(job, job.source.scene(number), around, box.relative_to(wide).slices)
+    flooded = _flooded(job, job.source.basin(number), around, box.relative_to(wide).slices)
     faces: dict[str, NDArray[Any]] = dict(_faces(flooded, box.relative_to(wide).slices))
     before = job.store.read(job.step, number, list(faces)) if known else {}
     labels = flooded.labels[box.relative_to(wide).slices]
@@ -166,17 +166,17 @@ def _digest(around: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _flooded(
-    job: FloodJob, scene: Scene, around: NDArray[np.float64], core: tuple[slice, ...]
+    job: FloodJob, basin: Basin, around: NDArray[np.float64], core: tuple[slice, ...]
 ) -> Flooded:
     """Flood a block, within the voxels around it."""
     shape = around.shape[1:]
-    inside = np.ones(scene.surface.shape, bool) if scene.mask is None else scene.mask
+    inside = np.ones(basin.surface.shape, bool) if basin.mask is None else basin.mask
     surface, empty = np.zeros(shape, np.float32), np.zeros(shape, bool)
-    surface[core], empty[core] = scene.surface, inside & (scene.seeds == 0)
+    surface[core], empty[core] = basin.surface, inside & (basin.seeds == 0)
     known = around.copy()
     known[_STEPS][core] = 0
-    known[_LABEL][core] = np.where(inside, scene.seeds, 0)
-    known[_HEIGHT][core] = scene.surface
+    known[_LABEL][core] = np.where(inside, basin.seeds, 0)
+    known[_HEIGHT][core] = basin.surface
     flat = known.reshape(3, -1)
     places = np.flatnonzero(flat[_LABEL])
     sources = Sources(

@@ -32,7 +32,7 @@ Offset = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PairEvidence:
     """What affinities say of pairs of fragments; parts of a volume can be added up.
 
     Parameters
@@ -49,7 +49,7 @@ class Evidence:
     sums: NDArray[np.int64]
     counts: NDArray[np.int64]
 
-    def __add__(self, other: Evidence) -> Evidence:
+    def __add__(self, other: PairEvidence) -> PairEvidence:
         """Return the evidence of both."""
         return _summed(
             np.concatenate([self.pairs, other.pairs]),
@@ -112,7 +112,7 @@ def strongest(affinities: NDArray[np.float32], offsets: Sequence[Offset]) -> NDA
 
 def evidence(
     affinities: NDArray[np.float32], offsets: Sequence[Offset], fragments: NDArray[np.int32]
-) -> Evidence:
+) -> PairEvidence:
     """Return what affinities say of pairs of fragments.
 
     Parameters
@@ -145,31 +145,31 @@ def _evidence_of_each(
 
 def _summed(
     pairs: NDArray[np.int64], sums: NDArray[np.int64], counts: NDArray[np.int64]
-) -> Evidence:
+) -> PairEvidence:
     """Return every pair once."""
     if not len(pairs):
-        return Evidence(pairs, sums, counts)
+        return PairEvidence(pairs, sums, counts)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     pairs = pairs[order]
     first = np.flatnonzero(np.r_[True, (pairs[1:] != pairs[:-1]).any(axis=1)])
-    return Evidence(
+    return PairEvidence(
         pairs[first], np.add.reduceat(sums[order], first), np.add.reduceat(counts[order], first)
     )
 
 
-def join_fragments(found: Evidence, count: int) -> NDArray[np.int32]:
+def join_fragments(found: PairEvidence, count: int) -> NDArray[np.int32]:
     """Return the instance of fragments 0, 1 ... `count`; that of 0 is 0.
 
     Parameters
     ----------
-    found : Evidence
+    found : PairEvidence
         Of the whole volume.
     count : int
         Number of fragments.
 
     Examples
     --------
-    >>> said = Evidence(np.array([[1, 2], [2, 3]]), np.array([UNIT, -UNIT]), np.array([1, 1]))
+    >>> said = PairEvidence(np.array([[1, 2], [2, 3]]), np.array([UNIT, -UNIT]), np.array([1, 1]))
     >>> join_fragments(said, 3).tolist()
     [0, 1, 1, 2]
     """

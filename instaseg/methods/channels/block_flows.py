@@ -38,7 +38,7 @@ from instaseg.methods.channels.block_steps import (
 from instaseg.methods.channels.flow_paths import Particles
 from instaseg.methods.channels.instances import Instances
 from instaseg.methods.channels.targets_flows import flow
-from instaseg.regions.flood_blocks import FloodJob, Scene, flood_blocks
+from instaseg.regions.flood_blocks import Basin, FloodJob, flood_blocks
 
 REACH = 16
 """Voxels beyond a block in which it moves particles."""
@@ -78,7 +78,7 @@ def label_flows(job: ChannelsJob, run: Run) -> None:
     run_pass(job, run, find_peaks, PEAKS)
     found = merged_components(job, run, PEAKS, "all")
     tell(job, PEAKS, found, np.arange(len(found.sizes) + 1))
-    flood = FloodJob(HitScenes(job), job.blocks, job.store, GROUPS, neighbours="all")
+    flood = FloodJob(HitBasins(job), job.blocks, job.store, GROUPS, neighbours="all")
     flood_blocks(flood, run)
     run_pass(job, run, label_ends, LABELS)
     if job.labelling.flow_error is not None:
@@ -226,17 +226,17 @@ def find_peaks(task: ChannelsTask) -> None:
 
 
 @dataclass(frozen=True)
-class HitScenes:
+class HitBasins:
     """Hits as a surface and their peaks as seeds, of the blocks."""
 
     job: ChannelsJob
 
-    def scene(self, number: int) -> Scene:
+    def basin(self, number: int) -> Basin:
         """Return what is flooded in a block."""
         gathered, wide = _gathered(self.job, number, 1)
         gathered = gathered[self.job.blocks.boxes[number].relative_to(wide).slices]
         seeds = numbered_components(self.job, PEAKS, number, "all")
-        return Scene(-gathered.astype(np.float32), seeds.astype(np.int32), gathered > 0)
+        return Basin(-gathered.astype(np.float32), seeds.astype(np.int32), gathered > 0)
 
 
 def label_ends(task: ChannelsTask) -> None:

@@ -24,7 +24,7 @@ from instaseg.methods.channels.block_steps import (
     growth_mask,
 )
 from instaseg.methods.channels.star_shapes import Shapes
-from instaseg.regions.flood_blocks import Scene
+from instaseg.regions.flood_blocks import Basin
 
 CANDIDATES, CHOSEN, PAINTED = "candidates", "chosen_shapes", "painted"
 """Names of the steps in the store."""
@@ -100,14 +100,14 @@ def paint_block(task: ChannelsTask) -> None:
 
 
 @dataclass(frozen=True)
-class ShapeScenes:
+class ShapeBasins:
     """Surface, painted star shapes as seeds, and mask of the blocks."""
 
     job: ChannelsJob
 
-    def scene(self, number: int) -> Scene:
+    def basin(self, number: int) -> Basin:
         """Return what is flooded in a block."""
         job = self.job
         surface = job.store.read(SURFACE, number)[SURFACE]
         seeds = job.store.read(PAINTED, number)["labels"]
-        return Scene(surface, seeds, growth_mask(job, number))
+        return Basin(surface, seeds, growth_mask(job, number))

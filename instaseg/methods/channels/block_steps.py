@@ -27,7 +27,7 @@ from instaseg.methods.channels.presets import Plan
 from instaseg.methods.channels.registry import channels_of
 from instaseg.regions import morphology
 from instaseg.regions.flood import Neighbours
-from instaseg.regions.flood_blocks import FloodJob, Scene, SceneSource
+from instaseg.regions.flood_blocks import Basin, BasinSource, FloodJob
 from instaseg.regions.thresholds import count_values
 
 COUNTED, PREPARED, MEASURED = "counted", "prepared", "measured"
@@ -72,10 +72,10 @@ class ChannelsJob:
         """Area or volume of a voxel, in physical units."""
         return float(np.prod(self.spacing))
 
-    def flooding(self, scenes: SceneSource) -> FloodJob:
+    def flooding(self, basins: BasinSource) -> FloodJob:
         """Return what the flooding of every block needs."""
         lengths = steps.flood_lengths(self.plan, self.spacing)
-        return FloodJob(scenes, self.blocks, self.store, LABELS, lengths=lengths)
+        return FloodJob(basins, self.blocks, self.store, LABELS, lengths=lengths)
 
     @property
     def offsets(self) -> tuple[Coordinate, ...]:
@@ -239,12 +239,12 @@ def measure(labels: NDArray[Any], box: Box, shape: Coordinate) -> dict[str, NDAr
 
 
 @dataclass(frozen=True)
-class SeedScenes:
+class SeedBasins:
     """Surface, seeds in their final order, and mask of the blocks: what is flooded."""
 
     job: ChannelsJob
 
-    def scene(self, number: int) -> Scene:
+    def basin(self, number: int) -> Basin:
         """Return what is flooded in a block."""
         job = self.job
         order = job.store.read(ORDER, 0)
@@ -255,7 +255,7 @@ class SeedScenes:
         if job.plan.background == "unseeded":
             background |= numbered_components(job, LOW, number) > 0
         seeds = np.where(background, order["background"], order["numbers"][found])
-        return Scene(_surface(job, number), seeds.astype(np.int32), growth_mask(job, number))
+        return Basin(_surface(job, number), seeds.astype(np.int32), growth_mask(job, number))
 
 
 def _surface(job: ChannelsJob, number: int) -> NDArray[np.float32]:
@@ -294,7 +294,7 @@ def sum_evidence(task: ChannelsTask) -> None:
     job, number = task.job, task.number
     box, space = job.blocks.boxes[number], whole(job.blocks.shape)
     none = np.zeros(0, np.int64)
-    found = affinity_graph.Evidence(np.zeros((0, 2), np.int64), none, none)
+    found = affinity_graph.PairEvidence(np.zeros((0, 2), np.int64), none, none)
     for index, offset in enumerate(job.offsets):
         hull = Box(
             tuple(b + min(o, 0) for b, o in zip(box.begin, offset, strict=True)),

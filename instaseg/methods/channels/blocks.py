@@ -219,7 +219,7 @@ def _flood_seeds(job: ChannelsJob, run: Run) -> None:
     if job.plan.background == "unseeded":
         _tell_unseeded(job, run, block_steps.LOW, first=1)
     seeds, background = _order_seeds(job)
-    flood_blocks(job.flooding(block_steps.SeedScenes(job)), run)
+    flood_blocks(job.flooding(block_steps.SeedBasins(job)), run)
     if background:
         joined = np.arange(background + 1)
         joined[background] = 0
@@ -257,12 +257,12 @@ def _order_seeds(job: ChannelsJob) -> tuple[int, int]:
     return seeds, background
 
 
-def _all_evidence(job: ChannelsJob) -> affinity_graph.Evidence:
+def _all_evidence(job: ChannelsJob) -> affinity_graph.PairEvidence:
     """Return the evidence of all blocks, each pair of fragments once."""
     every = read_every(job.store, block_steps.EVIDENCE, job.blocks)
     none = np.zeros(0, np.int64)
-    nothing = affinity_graph.Evidence(np.zeros((0, 2), np.int64), none, none)
-    return affinity_graph.Evidence(every["pairs"], every["sums"], every["counts"]) + nothing
+    nothing = affinity_graph.PairEvidence(np.zeros((0, 2), np.int64), none, none)
+    return affinity_graph.PairEvidence(every["pairs"], every["sums"], every["counts"]) + nothing
 
 
 def _paint_stars(job: ChannelsJob, run: Run) -> None:
@@ -272,7 +272,7 @@ def _paint_stars(job: ChannelsJob, run: Run) -> None:
     painted = block_stars.painted_in(job)
     run_pass(job, run, block_stars.paint_block, painted)
     if painted != block_steps.LABELS:
-        flood_blocks(job.flooding(block_stars.ShapeScenes(job)), run)
+        flood_blocks(job.flooding(block_stars.ShapeBasins(job)), run)
 
 
 def _numbered(job: ChannelsJob) -> Numbered:

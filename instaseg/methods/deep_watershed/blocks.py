@@ -27,7 +27,7 @@ from instaseg.geometry import Box, Coordinate
 from instaseg.methods.deep_watershed.config import LabelSettings
 from instaseg.methods.deep_watershed.decoding import Evidence
 from instaseg.regions.flood import step_lengths
-from instaseg.regions.flood_blocks import FloodJob, Scene, flood_blocks, labels_of
+from instaseg.regions.flood_blocks import Basin, FloodJob, flood_blocks, labels_of
 
 _PARTS, _NUMBERS, _FLOODED = "parts", "numbers", "flooded"
 
@@ -70,7 +70,7 @@ class CutJob:
         foreground = evidence.foreground > np.float32(settings.fg_threshold)
         return (evidence.depth > np.float32(settings.cut)) & foreground
 
-    def scene(self, number: int) -> Scene:
+    def basin(self, number: int) -> Basin:
         """Return what is flooded in a block."""
         box = self.blocks.boxes[number]
         wide = self.source.read(self.blocks.read_box(number))
@@ -80,7 +80,7 @@ class CutJob:
         mask = wide.foreground[core] > np.float32(self.settings.fg_threshold)
         if self.settings.grow == "none":
             mask = np.zeros_like(mask)
-        return Scene(-wide.depth[core], seeds, mask | (seeds > 0))
+        return Basin(-wide.depth[core], seeds, mask | (seeds > 0))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from instaseg.methods.patches.partition import partition
 from instaseg.methods.patches.patch_graph import EdgeSums, weighted_graph
 
 
-def label_blocks(job: PatchJob, run: Run) -> Painted:
+def label_blocks(job: PatchJob, run: Run) -> PaintedBlocks:
     """Label a volume block by block; the partition is that of the whole for any blocks.
 
     Parameters
@@ -40,7 +40,7 @@ def label_blocks(job: PatchJob, run: Run) -> Painted:
 
     Returns
     -------
-    Painted
+    PaintedBlocks
         The labels, to be read block by block.
 
     Raises
@@ -238,7 +238,7 @@ def first_free(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Painted:
+class PaintedBlocks:
     """Labels of a volume, in a store.
 
     Parameters
@@ -274,7 +274,7 @@ class Painted:
                 yield (*lead, *place), values[None] if lead else values
 
 
-def _painted(job: PatchJob) -> Painted:
+def _painted(job: PatchJob) -> PaintedBlocks:
     found, channels = [np.zeros(0, np.int32)], 1
     for number in range(len(job.blocks)):
         painted = job.store.read(block_steps.PAINTED, number, ["found"])
@@ -283,7 +283,7 @@ def _painted(job: PatchJob) -> Painted:
     if job.settings.output != "single":
         of_instances = job.store.read(block_steps.CHANNELS, 0)["channels"]
         channels = int(of_instances.max(initial=0)) + 1
-        return Painted(job, channels, np.arange(len(of_instances) + 1, dtype=np.int32))
+        return PaintedBlocks(job, channels, np.arange(len(of_instances) + 1, dtype=np.int32))
     numbers = np.zeros(int(present.max(initial=0)) + 1, np.int32)
     numbers[present] = np.arange(1, len(present) + 1)
-    return Painted(job, channels, numbers)
+    return PaintedBlocks(job, channels, numbers)

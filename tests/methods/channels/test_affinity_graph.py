@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from instaseg.methods.channels.affinity_graph import (
     UNIT,
-    Evidence,
+    PairEvidence,
     evidence,
     join_fragments,
     label_voxels,
@@ -76,8 +76,8 @@ def test_evidence_is_that_of_a_plain_version(seed, ndim):
 
 
 def test_evidence_of_parts_adds_up():
-    first = Evidence(np.array([[1, 2], [1, 3]]), np.array([5, 1]), np.array([1, 1]))
-    second = Evidence(np.array([[1, 3], [2, 3]]), np.array([-4, 2]), np.array([2, 1]))
+    first = PairEvidence(np.array([[1, 2], [1, 3]]), np.array([5, 1]), np.array([1, 1]))
+    second = PairEvidence(np.array([[1, 3], [2, 3]]), np.array([-4, 2]), np.array([2, 1]))
     both = first + second
     assert both.pairs.tolist() == [[1, 2], [1, 3], [2, 3]]
     assert (both.sums.tolist(), both.counts.tolist()) == ([5, -3, 2], [1, 3, 1])
@@ -85,12 +85,12 @@ def test_evidence_of_parts_adds_up():
 
 def test_strong_repulsion_keeps_apart_what_weak_attraction_joins():
     pairs = np.array([[1, 2], [1, 3], [2, 3]])
-    said = Evidence(pairs, np.array([UNIT, -UNIT // 2, UNIT // 4]), np.ones(3, np.int64))
+    said = PairEvidence(pairs, np.array([UNIT, -UNIT // 2, UNIT // 4]), np.ones(3, np.int64))
     assert join_fragments(said, 3).tolist() == [0, 1, 1, 2]
 
 
 def test_no_evidence_leaves_all_fragments():
-    none = Evidence(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    none = PairEvidence(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
     assert join_fragments(none, 2).tolist() == [0, 1, 2]
 
 
