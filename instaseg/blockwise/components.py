@@ -24,11 +24,10 @@ import cc3d
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.geometry import Box
+from instaseg.regions.groups import group_linked
 
 Neighbours = Literal["all", "faces"]
 _CONNECTIVITY: dict[tuple[int, str], Literal[4, 6, 8, 26]] = {
@@ -139,10 +138,8 @@ def merge(
     counts = [read(block, ["sizes", "values", "first"]) for block in range(len(blocks))]
     # Label k of a block is node start + k of a graph; nodes of label 0 are left alone.
     starts = np.cumsum([0, *(len(count["sizes"]) for count in counts)])
-    total = int(starts[-1])
     pairs = np.concatenate([np.zeros((0, 2), np.int64), *_links(blocks, read, starts)])
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (total, total))
-    _, component = connected_components(graph, directed=False)
+    component = group_linked(pairs, int(starts[-1]))
     first = np.concatenate(
         [np.zeros(0, np.int64), *(_first_in_volume(blocks, b, c) for b, c in enumerate(counts))]
     )
@@ -225,13 +222,13 @@ def _first_in_volume(
 
 
 def _by_first_voxel(
-    component: NDArray[np.int32], first: NDArray[np.int64]
+    component: NDArray[np.int64], first: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give components numbers in the order of their first voxels.
 
     Parameters
     ----------
-    component : ndarray of int32, (nodes,)
+    component : ndarray of int64, (nodes,)
         Of each node.
     first : ndarray of int64, (nodes,)
         Index of each node's first voxel; -1 without one.

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import cc3d
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.blockwise.components import local_labels
 from instaseg.data.classes import ClassMap
 from instaseg.data.config import Beyond, SamplingSettings
 from instaseg.data.layers import ClassLayer, OneLayer, PackedLayers, pack
@@ -99,10 +99,8 @@ def separate_mirrored(
     >>> separate_mirrored(crop, Box((0, 2), (1, 6))).tolist()
     [[5, 0, 4, 0, 3, 3]]
     """
-    components, count = cc3d.connected_components(
-        labels, connectivity=8 if labels.ndim == 2 else 26, return_N=True, out_dtype=np.uint32
-    )
-    new = np.ones(count + 1, dtype=bool)
+    components = local_labels(labels)
+    new = np.ones(int(components.max(initial=0)) + 1, dtype=bool)
     new[fastremap.unique(components[inside.slices])] = False
     new[0] = False
     ids = np.cumsum(new).astype(np.int32) + (labels.max() if above is None else above)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.blockwise.components import local_labels
 from instaseg.data.classes import ClassMap
 from instaseg.data.config import ObjectSizeSettings
 from instaseg.data.layers import class_image
@@ -80,7 +80,7 @@ def _counts(
             block = labels[index]
             for part in block if sections else (block,):
                 found, number = np.unique(
-                    part if objects == "instances" else _regions(part), return_counts=True
+                    part if objects == "instances" else local_labels(part > 0), return_counts=True
                 )
                 yield np.where(found > 0, found.astype(np.int64) + before, 0), number
                 before += int(found[-1]) if objects == "regions" else 0
@@ -89,13 +89,6 @@ def _counts(
             block = labels[(slice(channel, channel + 1), *index)][0] != 0
             for part in block if sections else (block,):
                 yield np.array([channel]), np.array([np.count_nonzero(part)])
-
-
-def _regions(classes: NDArray[Any]) -> NDArray[Any]:
-    """Return the connected regions of classes above 0, numbered from 1."""
-    # As integers: see instaseg.blockwise.components.
-    regions: NDArray[Any] = cc3d.connected_components((classes > 0).astype(np.uint8))
-    return regions
 
 
 def median_diameter(

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from instaseg.metrics.config import Assignment
 from instaseg.metrics.overlaps import Index, Pairs, Values
+from instaseg.regions.groups import group_linked
 
 # Components with a matrix of more entries than this are solved by the sparse solver.
 _DENSE_LIMIT = 1 << 20
@@ -126,9 +127,7 @@ def _components(scores: Pairs, pairs: Index, above: NDArray[np.bool_]) -> list[I
     if not above[pairs].any():
         return []
     truth, prediction = scores.truth[pairs], scores.prediction[pairs] + scores.shape[0]
-    nodes = sum(scores.shape)
-    graph = coo_array((np.ones(len(pairs), bool), (truth, prediction)), shape=(nodes, nodes))
-    component = connected_components(graph, directed=False)[1][truth]
+    component = group_linked(np.stack([truth, prediction], axis=1), sum(scores.shape))[truth]
     wanted = np.isin(component, component[above[pairs]])
     pairs, component = pairs[wanted], component[wanted]
     order = np.argsort(component, kind="stable")

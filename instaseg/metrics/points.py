@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from instaseg.io.points import KINDS, Points, connections, positions, rows_of
 from instaseg.metrics.config import OF_POINTS
 from instaseg.metrics.ratios import Scores
+from instaseg.regions.groups import group_linked
 
 
 @dataclass(frozen=True)
@@ -139,11 +138,9 @@ def _assign(
 
     Pairs that are not close all cost the same, so each group is assigned by itself.
     """
-    nodes = shape[0] + shape[1]
-    edges = (np.ones(len(rows), bool), (rows, shape[0] + columns))
-    _, group = connected_components(coo_array(edges, (nodes, nodes)), directed=False)
-    order = np.argsort(group[rows], kind="stable")
-    ends = np.flatnonzero(np.diff(group[rows][order])) + 1
+    group = group_linked(np.stack([rows, shape[0] + columns], axis=1), sum(shape))[rows]
+    order = np.argsort(group, kind="stable")
+    ends = np.flatnonzero(np.diff(group[order])) + 1
     chosen = [
         part[_cheapest(rows[part], columns[part], distances[part])]
         for part in np.split(order, ends)

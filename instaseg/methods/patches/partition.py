@@ -6,10 +6,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from instaseg.methods.patches.patch_graph import PatchGraph
+from instaseg.regions.groups import group_linked
 
 
 def partition(
@@ -50,10 +49,7 @@ def partition(
 
 
 def _components(graph: PatchGraph) -> NDArray[np.int64]:
-    a, b = graph.edges[graph.affinities > 0].T
-    matrix = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(graph.nodes, graph.nodes))
-    groups: NDArray[np.int64] = connected_components(matrix, directed=False)[1].astype(np.int64)
-    return groups
+    return group_linked(graph.edges[graph.affinities > 0], graph.nodes)
 
 
 def _mutex(graph: PatchGraph) -> NDArray[np.int64]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.spatial import cKDTree
+
+from instaseg.regions.groups import group_linked
 
 Places = NDArray[np.float64]
 """Physical positions ``(n, axes)``."""
@@ -85,21 +86,12 @@ def cluster(ends: Places, probability: NDArray[np.floating], distance: float) ->
     >>> found.places.ravel().tolist(), found.of_end.tolist()
     ([1.0, 9.0], [0, 0, 1])
     """
-    count, of_end = _components(ends, distance)
+    near = cKDTree(ends).query_pairs(distance, output_type="ndarray")
+    of_end = group_linked(near, len(ends))
+    count = int(of_end.max(initial=-1)) + 1
     weight = np.asarray(probability, dtype=np.float64)
     total = np.bincount(of_end, weight, minlength=count)
     sums = [np.bincount(of_end, weight * axis, minlength=count) for axis in ends.T]
     highest = np.zeros(count)
     np.maximum.at(highest, of_end, weight)
-    places = np.stack(sums, axis=1) / total[:, np.newaxis] if count else ends
-    return Clusters(places, highest, of_end)
-
-
-def _components(ends: Places, distance: float) -> tuple[int, NDArray[np.int64]]:
-    if not len(ends):
-        return 0, np.zeros(0, np.int64)
-    pairs = cKDTree(ends).query_pairs(distance, output_type="ndarray")
-    edges = (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1]))
-    graph = sparse.coo_matrix(edges, (len(ends),) * 2)
-    count, groups = sparse.csgraph.connected_components(graph, directed=False)
-    return int(count), groups.astype(np.int64)
+    return Clusters(np.stack(sums, axis=1) / total[:, np.newaxis], highest, of_end)

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import ndimage
 from scipy.spatial import cKDTree
+
+from instaseg.regions.groups import group_linked
 
 HALO = 2
 """Voxels around a block that its candidates depend on."""
@@ -123,15 +125,12 @@ def join_plateaus(
     is_open = np.concatenate([one.open for one in found])
     order = np.lexsort(voxels.T[::-1])
     voxels, values, is_open = voxels[order], values[order], is_open[order]
-    count, plateau = _touching(voxels)
+    plateau = _touching(voxels)
+    count = int(plateau.max(initial=-1)) + 1
     sizes = np.bincount(plateau, minlength=count)
     physical = voxels * np.asarray(spacing, dtype=np.float64)
-    centroids = (
-        np.stack(
-            [np.bincount(plateau, axis, minlength=count) / sizes for axis in physical.T], axis=1
-        )
-        if count
-        else np.zeros((0, voxels.shape[1]))
+    centroids = np.stack(
+        [np.bincount(plateau, axis, minlength=count) / sizes for axis in physical.T], axis=1
     )
     distance = ((physical - centroids[plateau]) ** 2).sum(axis=1)
     closed = np.bincount(plateau, is_open, minlength=count) == 0
@@ -141,13 +140,13 @@ def join_plateaus(
     return Peaks(voxels[kept], values[kept]), order[kept]
 
 
-def _touching(voxels: NDArray[np.int64]) -> tuple[int, NDArray[np.intp]]:
-    """Return number and index of the groups of voxels that touch, corners included.
+def _touching(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the groups 0, 1, 2 ... of voxels that touch, corners included.
 
     Voxels are in raster order.
     """
     if not len(voxels):
-        return 0, np.zeros(0, np.intp)
+        return np.zeros(0, np.int64)
     first = voxels.min(axis=0) - 1
     # a rim of one voxel, so that no step leads from one line into the next
     shape = tuple(voxels.max(axis=0) - first + 2)
@@ -158,11 +157,8 @@ def _touching(voxels: NDArray[np.int64]) -> tuple[int, NDArray[np.intp]]:
         wanted = flat + np.ravel_multi_index([s + 1 for s in step], shape) - _centre(shape)
         place = np.minimum(np.searchsorted(flat, wanted), len(flat) - 1)
         there = np.flatnonzero(flat[place] == wanted)
-        pairs.append(np.stack([there, place[there]]))
-    rows, columns = np.concatenate(pairs, axis=1)
-    graph = sparse.coo_matrix((np.ones(len(rows), bool), (rows, columns)), (len(flat),) * 2)
-    count, groups = sparse.csgraph.connected_components(graph, directed=False)
-    return int(count), groups.astype(np.intp)
+        pairs.append(np.stack([there, place[there]], axis=1))
+    return group_linked(np.concatenate(pairs), len(flat))
 
 
 def _centre(shape: tuple[int, ...]) -> int:
