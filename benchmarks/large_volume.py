@@ -38,9 +38,9 @@ from instaseg.methods.patches.block_steps import PatchJob
 from instaseg.methods.patches.blocks import add_edges, label_blocks
 from instaseg.methods.patches.config import LabelSettings
 from instaseg.methods.patches.offsets import window
-from instaseg.methods.patches.partition import partition
 from instaseg.methods.patches.patch_graph import EdgeSums, weighted_graph
 from instaseg.methods.patches.stored import decode_patches
+from instaseg.regions.partition import partition
 
 PATCH_SHAPE = (7, 7, 7)
 RADIUS = 2

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import partners
-from instaseg.methods.patches.partition import partition
-from instaseg.methods.patches.patch_graph import PatchGraph
+from instaseg.regions.partition import Graph, partition
 
 UNIT = 2**15
 """Evidence of affinity 1; that of affinity 0 is its negative."""
@@ -174,7 +173,7 @@ def join_fragments(found: PairEvidence, count: int) -> NDArray[np.int32]:
     [0, 1, 1, 2]
     """
     means = found.sums / (found.counts * float(UNIT))
-    groups = partition(PatchGraph(count, found.pairs - 1, means), how="mutex")
+    groups = partition(Graph(count, found.pairs - 1, means), how="mutex")
     return np.concatenate([[0], groups]).astype(np.int32)
 
 

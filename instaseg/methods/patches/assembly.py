@@ -33,10 +33,10 @@ from instaseg.methods.patches.cover import cover, passes
 from instaseg.methods.patches.kernels import choose_kernels
 from instaseg.methods.patches.offsets import Window, complete, drop_flat_axis, lift, window
 from instaseg.methods.patches.painting import paint
-from instaseg.methods.patches.partition import partition
-from instaseg.methods.patches.patch_graph import PatchGraph, patch_graph
+from instaseg.methods.patches.patch_graph import patch_graph
 from instaseg.methods.patches.thin_out import thin_out
 from instaseg.methods.patches.through import Claims, claims_in_overlap, painted_once
+from instaseg.regions.partition import Graph, partition
 from instaseg.regions.thinning import thin_volume
 
 
@@ -384,7 +384,7 @@ def _graph(
     claimed: NDArray[np.uint64],
     positions: NDArray[np.int64],
     settings: LabelSettings,
-) -> PatchGraph:
+) -> Graph:
     return patch_graph(
         votes,
         claimed,
@@ -396,12 +396,12 @@ def _graph(
 
 def _paint(
     volume: Volume,
-    graph: PatchGraph,
+    graph: Graph,
     claimed: NDArray[np.uint64],
     positions: NDArray[np.int64],
     settings: LabelSettings,
 ) -> NDArray[np.int32]:
-    instances = partition(graph, how=settings.partition, single_patches=settings.single_patches)
+    instances = partition(graph, how=settings.partition, singles=settings.single_patches)
     z, y, x = volume.foreground.shape
     window_ = volume.inputs.window
     if settings.painted_above != settings.patch_threshold:

@@ -24,8 +24,8 @@ from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
 from instaseg.blockwise.work import Run
 from instaseg.methods.patches import assembly, block_selection, block_steps
 from instaseg.methods.patches.block_steps import PatchJob
-from instaseg.methods.patches.partition import partition
 from instaseg.methods.patches.patch_graph import EdgeSums, weighted_graph
+from instaseg.regions.partition import partition
 
 
 def label_blocks(job: PatchJob, run: Run) -> PaintedBlocks:
@@ -152,7 +152,7 @@ def _partition(job: PatchJob, nodes: int) -> int:
         scale=assembly.unit(settings, job.window),
         same_patch_weight=settings.same_patch_weight,
     )
-    instances = partition(graph, how=settings.partition, single_patches=settings.single_patches)
+    instances = partition(graph, how=settings.partition, singles=settings.single_patches)
     for number in range(len(job.blocks)):
         mine = job.store.read(block_steps.NODES, number)["nodes"]
         job.store.write(block_steps.MEMBERS, number, {"instances": instances[mine]})

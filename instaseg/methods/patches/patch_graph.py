@@ -24,25 +24,7 @@ from scipy.spatial import cKDTree
 from instaseg.methods.patches import bits
 from instaseg.methods.patches.consensus import Consensus
 from instaseg.methods.patches.offsets import Window
-
-
-@dataclass(frozen=True)
-class PatchGraph:
-    """Selected patches and the affinities between them.
-
-    Parameters
-    ----------
-    nodes : int
-        Number of patches.
-    edges : (m, 2) int64
-        Pairs of patches ``a < b``, in lexicographic order.
-    affinities : (m,) float64
-        Mean consensus; positive attracts, negative repels.
-    """
-
-    nodes: int
-    edges: NDArray[np.int64]
-    affinities: NDArray[np.float64]
+from instaseg.regions.partition import Graph
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,7 @@ def patch_graph(
     *,
     distance: int,
     same_patch_weight: float,
-) -> PatchGraph:
+) -> Graph:
     """Return the graph of the selected patches.
 
     Parameters
@@ -90,8 +72,8 @@ def patch_graph(
 
     Returns
     -------
-    PatchGraph
-        Pairs without any voxel pair within reach share no edge.
+    Graph
+        Strengths are mean consensus; pairs without any voxel pair within reach share no edge.
     """
     edges = neighbours(positions, consensus.window, distance)
     sums = edge_sums(consensus, patches, positions, edges)
@@ -138,10 +120,8 @@ def edge_sums(
     return EdgeSums(edges, sums.sum(axis=1), same)
 
 
-def weighted_graph(
-    sums: EdgeSums, nodes: int, *, scale: float, same_patch_weight: float
-) -> PatchGraph:
-    """Return the graph whose affinities are the means that `sums` add up to.
+def weighted_graph(sums: EdgeSums, nodes: int, *, scale: float, same_patch_weight: float) -> Graph:
+    """Return the graph whose strengths are the means that `sums` add up to.
 
     `scale` is the consensus of one fixed-point unit; the other parameters are those of
     :func:`patch_graph`.
@@ -151,7 +131,7 @@ def weighted_graph(
         sums.every[:, n] - (1 - same_patch_weight) * 2.0 * sums.same[:, n] for n in range(2)
     )
     known = count > 1e-9
-    return PatchGraph(nodes, sums.edges[known], scale * total[known] / count[known])
+    return Graph(nodes, sums.edges[known], scale * total[known] / count[known])
 
 
 def neighbours(positions: NDArray[np.int64], window: Window, distance: int) -> NDArray[np.int64]:

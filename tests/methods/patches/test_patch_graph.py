@@ -36,7 +36,7 @@ def edges_of(claims, positions, **options):
         line(), np.array(claims, dtype=np.uint64)[:, None], np.array(positions), **chosen
     )
     return {
-        tuple(e): a for e, a in zip(graph.edges.tolist(), graph.affinities.tolist(), strict=True)
+        tuple(e): a for e, a in zip(graph.edges.tolist(), graph.strengths.tolist(), strict=True)
     }
 
 
@@ -96,4 +96,4 @@ def test_equals_plain_version(seed, world, weight, distance):
     chosen = LabelSettings(patch_distance=distance, same_patch_weight=weight)
     expected = numpy_ref.patch_graph(votes, plain, centres, patch.shape, chosen)
     assert [tuple(e) for e in graph.edges.tolist()] == list(expected)
-    np.testing.assert_allclose(graph.affinities, list(expected.values()), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(graph.strengths, list(expected.values()), rtol=1e-9, atol=1e-9)

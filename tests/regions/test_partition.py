@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 
 from instaseg.methods.patches import numpy_ref
 from instaseg.methods.patches.config import LabelSettings
-from instaseg.methods.patches.partition import partition
-from instaseg.methods.patches.patch_graph import PatchGraph
+from instaseg.regions.partition import Graph, partition
 
 
 def graph_of(nodes, edges):
     pairs = np.array(sorted(edges), dtype=np.int64).reshape(-1, 2)
-    return PatchGraph(
+    return Graph(
         nodes, pairs, np.array([edges[tuple(e)] for e in pairs.tolist()], dtype=np.float64)
     )
 
@@ -32,10 +31,10 @@ CHAIN = {(0, 1): 0.9, (1, 2): 0.4, (0, 2): -0.6}
     ],
 )
 def test_chain(how, single, expected):
-    assert partition(graph_of(4, CHAIN), how=how, single_patches=single).tolist() == expected
+    assert partition(graph_of(4, CHAIN), how=how, singles=single).tolist() == expected
 
 
-def test_ties_are_taken_in_the_order_of_the_patches():
+def test_ties_are_taken_in_the_order_of_their_nodes():
     # (0, 1) forbids before (0, 2) and (1, 2) merge; then 2 goes to 0, and 1 is refused.
     assert partition(
         graph_of(3, {(0, 1): -0.5, (0, 2): 0.5, (1, 2): 0.5}), how="mutex"
@@ -46,7 +45,7 @@ def test_ties_are_taken_in_the_order_of_the_patches():
     ).tolist() == [1, 1, 1]
 
 
-def test_no_patches():
+def test_no_nodes():
     assert partition(graph_of(0, {})).tolist() == []
     assert partition(graph_of(2, {}), how="mutex").tolist() == [1, 2]
 
