@@ -271,17 +271,35 @@ def _with_consensus(
 
 def prepare(inputs: Inputs, settings: LabelSettings, device: Device = "cpu") -> Volume:
     """Return the volume whose foreground the settings ask for."""
-    foreground = above(inputs.foreground, settings.fg_threshold)
+    foreground, visible = masks(inputs.foreground, inputs.overlap, settings)
     if settings.ignore_small_components:
         foreground = _without_small(foreground, settings.ignore_small_components)
-    visible = foreground
-    if inputs.overlap is not None:
-        visible = foreground & ~above(inputs.overlap, settings.overlap_threshold)
+        visible = visible & foreground
     centres = foreground & complete(foreground.shape, inputs.window.radius)
     return Volume(inputs, foreground, visible, centres, device)
 
 
-def above(mask: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+def masks(
+    foreground: NDArray[Any], overlap: NDArray[Any] | None, settings: LabelSettings
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return where instances are, small components too, and where these are of one instance only.
+
+    Parameters
+    ----------
+    foreground : (z, y, x) bool or float
+        Foreground, or its probability.
+    overlap : (z, y, x) bool or float, optional
+        Voxels of more than one instance, or their probability.
+    settings : LabelSettings
+        Thresholds.
+    """
+    found = _above(foreground, settings.fg_threshold)
+    if overlap is None:
+        return found, found
+    return found, found & ~_above(overlap, settings.overlap_threshold)
+
+
+def _above(mask: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
     """Return where probabilities exceed a threshold; a mask is returned as it is."""
     return mask if mask.dtype == np.bool_ else np.asarray(mask > np.float32(threshold), dtype=bool)
 
@@ -330,23 +348,31 @@ def score(volume: Volume, votes: Consensus, settings: LabelSettings) -> NDArray[
     )
 
 
+def candidates(
+    volume: Volume, scores: NDArray[np.float32], settings: LabelSettings
+) -> NDArray[np.bool_]:
+    """Return the centres ``(z, y, x)`` of the patches that may be selected."""
+    found = volume.centres & volume.visible
+    if settings.score_threshold is not None:
+        found &= scores >= np.float32(settings.score_threshold)
+    return found
+
+
 def select(
     volume: Volume, scores: NDArray[np.float32], settings: LabelSettings
 ) -> NDArray[np.int64]:
     """Return the centres ``(n, 3)`` of the selected patches, best first (steps 3 and 4)."""
     patch = volume.inputs.window
-    candidates = volume.centres & volume.visible
-    if settings.score_threshold is not None:
-        candidates &= scores >= np.float32(settings.score_threshold)
+    possible = candidates(volume, scores, settings)
     mask = volume.visible
     if settings.cover_mask == "skeleton":
         mask = mask & skeleton(volume.foreground, volume.inputs.ndim)
     covers = bits.patch_bits(
-        volume.inputs.affinities, candidates, window=patch, threshold=settings.fc_threshold
+        volume.inputs.affinities, possible, window=patch, threshold=settings.fc_threshold
     )
-    positions = np.argwhere(candidates)
+    positions = np.argwhere(possible)
     least = passes(settings.cover, patch.size)
-    chosen = cover(scores[candidates], covers, positions, mask=mask, window=patch, least=least)
+    chosen = cover(scores[possible], covers, positions, mask=mask, window=patch, least=least)
     if settings.thin_out == "greedy":
         kept = thin_out(covers[chosen], positions[chosen], mask=mask, window=patch)
         chosen = chosen[kept]

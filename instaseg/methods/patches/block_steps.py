@@ -126,11 +126,8 @@ class PatchJob:
 def find_foreground(task: BlockTask[PatchJob]) -> None:
     """Store the foreground of a block, and the part of it that belongs to one instance only."""
     job, box = task.job, task.job.blocks.boxes[task.number]
-    foreground = assembly.above(job.source.foreground(box), job.settings.fg_threshold)
-    overlap = job.source.overlap(box)
-    visible = foreground
-    if overlap is not None:
-        visible = foreground & ~assembly.above(overlap, job.settings.overlap_threshold)
+    source, settings = job.source, job.settings
+    foreground, visible = assembly.masks(source.foreground(box), source.overlap(box), settings)
     small = bool(job.settings.ignore_small_components)
     job.store.write(ANY_VISIBLE if small else VISIBLE, task.number, pack(visible))
     job.store.write(ANY_FOREGROUND if small else FOREGROUND, task.number, pack(foreground))
@@ -169,9 +166,7 @@ def rank_block(task: BlockTask[PatchJob]) -> None:
     votes = assembly.vote(volume, job.settings)
     ranked = replace(volume, centres=centres)
     scores = assembly.score(ranked, votes, job.settings)
-    candidates = centres & volume.visible
-    if job.settings.score_threshold is not None:
-        candidates &= scores >= np.float32(job.settings.score_threshold)
+    candidates = assembly.candidates(ranked, scores, job.settings)
     _store_ranked(job, number, outer, candidates, scores, volume.inputs.affinities)
 
 
@@ -277,8 +272,7 @@ def _painted_part(job: PatchJob, claims: Claims, box: Box) -> Claims:
     if job.settings.paint == "patches":
         return claims
     wide = box.grow(job.window.radius)
-    begin = np.array(wide.begin)
-    local = Claims(claims.instances, claims.patches, claims.positions - begin)
+    local = claims.relative_to(wide)
     part = local.inside(read_mask(job.store, FOREGROUND, job.blocks, wide), window=job.window)
     return Claims(part.instances, part.patches, claims.positions)
 
@@ -297,8 +291,7 @@ def read_claims(job: PatchJob, number: int) -> Claims:
             claims += Claims(
                 found["instances"][kept], found["bits"][kept], found["positions"][kept]
             )
-    begin = np.array(job.around(number, 2).begin)
-    return Claims(claims.instances, claims.patches, claims.positions - begin)
+    return claims.relative_to(job.around(number, 2))
 
 
 def run_through(task: BlockTask[PatchJob]) -> None:
@@ -307,9 +300,7 @@ def run_through(task: BlockTask[PatchJob]) -> None:
     outer, core = job.around(number, 2), job.blocks.boxes[number]
     visible = read_mask(job.store, VISIBLE, job.blocks, outer)
     overlap = read_mask(job.store, FOREGROUND, job.blocks, outer) & ~visible
-    members = read_members(job, job.around(number, 1))
-    begin = np.array(outer.begin)
-    local = Claims(members.instances, members.patches, members.positions - begin)
+    local = read_members(job, job.around(number, 1)).relative_to(outer)
     found = Claims(local.instances[:0], local.patches[:0], local.positions[:0])
     if overlap.any() and len(local.instances):
         alone = painted_once(local, outer.shape, window=job.window)
@@ -325,7 +316,7 @@ def run_through(task: BlockTask[PatchJob]) -> None:
     arrays = {
         "instances": found.instances,
         "bits": found.patches,
-        "positions": found.positions + begin,
+        "positions": found.positions + np.array(outer.begin),
     }
     job.store.write(THROUGH, number, arrays)
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
+from instaseg.geometry import Box
 from instaseg.methods.patches import bits
 from instaseg.methods.patches.offsets import Window
 from instaseg.methods.patches.painting import paint_over
@@ -45,6 +46,10 @@ class Claims:
         patches, corners = self.patches.copy(), self.positions - np.array(window.radius)
         bits.keep_only(patches, corners, bits.lines(window), bits.pack_mask(mask))
         return Claims(self.instances, patches, self.positions)
+
+    def relative_to(self, box: Box) -> Claims:
+        """Return the claims as seen from the first voxel of a box."""
+        return Claims(self.instances, self.patches, self.positions - np.array(box.begin))
 
     def __add__(self, other: Claims) -> Claims:
         """Return both together."""
