@@ -30,8 +30,9 @@ help:
 demo: $(STAMP)
 	$(BIN)/python run_ppp.py --setup setup01 --config default.toml --do all
 
+# One thread for each of the two processes: threads of both would wait for each other's cores.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

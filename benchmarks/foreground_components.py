@@ -22,7 +22,6 @@ from instaseg.io.samples import find_samples, read_whole
 from instaseg.methods.patches.stored import foreground_probability
 from instaseg.metrics import score_instances
 from instaseg.metrics.summary import mean_scores, value_of
-from instaseg.postprocess.repair import remove_small
 
 KEYS = {"fgbg": "volumes/pred_fgbg", "numinst": "volumes/pred_numinst"}
 COLUMNS = (
@@ -36,8 +35,11 @@ COLUMNS = (
 )
 
 
-def components(path: Path, shape: tuple[int, ...], threshold: float) -> np.ndarray:
-    """Return the components of a sample's predicted foreground, without the prediction's margin."""
+def components(path: Path, shape: tuple[int, ...], threshold: float, small: int) -> np.ndarray:
+    """Return the components of a sample's predicted foreground, without the prediction's margin.
+
+    Those of at most `small` voxels are left out.
+    """
     prediction = {
         name: read_whole(open_array(path, key))
         for name, key in KEYS.items()
@@ -48,7 +50,8 @@ def components(path: Path, shape: tuple[int, ...], threshold: float) -> np.ndarr
         raise SystemExit(f"{path}: expected {' or '.join(KEYS.values())}, found neither")
     margins = [(n - m) // 2 for n, m in zip(probability.shape, shape, strict=True)]
     inner = tuple(slice(m, m + n) for m, n in zip(margins, shape, strict=True))
-    return local_labels(probability[inner] > threshold).astype(np.int32)
+    labels = local_labels(probability[inner] > threshold).astype(np.int32)
+    return np.where(np.bincount(labels.ravel())[labels] > small, labels, 0)
 
 
 def main() -> None:
@@ -70,8 +73,8 @@ def main() -> None:
             path = found.predictions / f"{sample.name}.zarr"
             if truth is None or not path.exists():
                 continue
-            labels = components(path, truth.shape[-found.ndim :], threshold)
-            labels = remove_small(labels, found.remove_small, ndim=found.ndim)
+            shape = truth.shape[-found.ndim :]
+            labels = components(path, shape, threshold, found.remove_small)
             scores.append(score_instances(truth, labels, ndim=found.ndim, centre_lines="skip"))
         mean = mean_scores(scores)
         values = "  ".join(

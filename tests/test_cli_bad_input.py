@@ -518,7 +518,7 @@ def test_channels_that_do_not_go_together(refused, work, settings, expected):
         (['postprocessing.remove_where=["volume < 5"]'], "volume"),
         (
             ['prediction.symmetries="flips_and_rotations"', "data.voxel_size=[1,2]"],
-            "the voxels of a have sides of 1 and 2 along y and x, found 'flips_and_rotations'",
+            "have sides of 1 and 2 along y and x, found 'flips_and_rotations'",
         ),
         (
             ['validation.params_product=["seed_contour"]', "validation.seed_contour=[0.2,1.2]"],

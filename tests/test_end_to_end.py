@@ -116,6 +116,7 @@ def test_stages_run_in_the_order_of_the_table(finished_run):
         "decode",
         "label",
         "postprocess",
+        "classify",
         "evaluate",
         "visualize",
     ]

@@ -1,6 +1,7 @@
 """Imports go one way, and what answers ``--help`` stays light."""
 
 import ast
+import importlib
 import resource
 import subprocess
 import sys
@@ -116,6 +117,22 @@ def test_modules_import_their_own_layer_or_lower_ones(module):
 def test_relative_imports_are_not_used(module):
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level > 0]
+
+
+SCRIPTS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("experiments/*/*.py")])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_import_what_is_there(script):
+    missing = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("instaseg")
+        for alias in node.names
+        if f"{node.module}.{alias.name}".removeprefix("instaseg.") not in MODULES
+        and not hasattr(importlib.import_module(str(node.module)), alias.name)
+    ]
+    assert missing == []
 
 
 def test_gunpowder_is_imported_in_one_file():

@@ -301,11 +301,12 @@ def test_blocks_of_other_parameters_are_not_used(run, workspace, monkeypatch, ex
     whole = label(run, experiment, "--do", "status")
     stale = zarr_of(experiment, "instances", "bars4").with_suffix(".blocks")
     open_store(stale, "something else").write("ranked", 0, {"positions": np.zeros((0, 3))})
+    found = zarr_of(experiment, "instances", "bars4")
+    delete_array(found, "vote_instances")
     done = run(
-        *("-id", experiment, "--do", "label", "--overwrite"),
+        *("-id", experiment, "--do", "label"),
         *("--set", "general.block_shape=[30, 37]"),
     )
     assert done.code == 0
     assert "made from other data, parameters or block shapes" in done.err
-    found = read(zarr_of(experiment, "instances", "bars4"), "vote_instances")
-    np.testing.assert_array_equal(found, whole[0])
+    np.testing.assert_array_equal(read(found, "vote_instances"), whole[0])

@@ -460,7 +460,7 @@ def write_array(
 
 
 def delete_array(path: Path, key: str) -> None:
-    """Delete an array of a zarr folder, and the folder too when nothing else is in it.
+    """Delete an array of a zarr folder; one that is being written beside it stays.
 
     Raises
     ------
@@ -470,8 +470,6 @@ def delete_array(path: Path, key: str) -> None:
     if not has_array(path, key):
         raise DataError(missing_key(path, key) if path.exists() else f"{path}: not found")
     zarr_folders.remove(path, key)
-    if not list_arrays(path):
-        shutil.rmtree(path)
 
 
 def stored_size(path: Path, key: str = "") -> int:

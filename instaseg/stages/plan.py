@@ -379,7 +379,7 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
                 truth_faults=_truth_faults(context),
                 instance_classes=context.method.instance_classes,
             )
-            if PREDICTING & {stage.name for stage in stages}:
+            if (PREDICTING | {"train"}) & {stage.name for stage in stages}:
                 _check_rotations(samples, context)
             check_together = RESULTS[context.method.result].check_together
             if labels == "required" and check_together is not None:
@@ -391,7 +391,10 @@ def check_data(stages: Sequence[Stage], context: Context) -> None:
 
 
 def _check_rotations(samples: Sequence[Sample], context: Context) -> None:
-    """Check that images predicted in rotated positions look alike in them."""
+    """Check that images predicted in rotated positions look alike in them.
+
+    Images to train with are checked too: those to predict have their voxels.
+    """
     if context.config.prediction.symmetries != "flips_and_rotations":
         return
     for sample in samples:

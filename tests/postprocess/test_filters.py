@@ -124,7 +124,7 @@ def test_the_table_is_the_same_in_blocks(tmp_path, block_shape):
     assert table.read_text() == report.to_csv()
     assert "removed,eccentricity > 0.95" in table.read_text()
     # a table of an earlier run does not stay where nothing is measured
-    settings = PostprocessingSettings()
+    settings, work = PostprocessingSettings(), BlockWork(block_shape, MemoryStore(), run_here)
     postprocess_blocks(LABELS, settings, scene, work=work, output=output)
     assert not table.exists()
 

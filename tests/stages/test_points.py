@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from instaseg.blockwise.memory import run_here
 from instaseg.data.config import DataSettings
 from instaseg.errors import DataError
 from instaseg.io.arrays import write_array
@@ -98,11 +99,11 @@ def test_points_outside_of_the_mask_are_not_scored(sample, masked, table):
     predicted = make_points(
         [0, 1, 0, 1, 1], [[1, 1], [1, 4], [6, 8], [6, 5.4], [3, 9]], partner=[-1, 0, -1, 2, 2]
     )
-    everywhere = score(table, predicted, subject_of(sample))
+    everywhere = score(table, predicted, subject_of(sample), run_here)
     assert counts(everywhere, "pre") == [2, 0, 0]
     assert counts(everywhere, "post") == [1, 2, 2]
     assert counts(everywhere, "connections") == [1, 2, 2]
-    inside = score(table, predicted, subject_of(masked))
+    inside = score(table, predicted, subject_of(masked), run_here)
     assert counts(inside, "pre") == [1, 0, 0]
     assert counts(inside, "post") == [1, 1, 0]
     assert counts(inside, "connections") == [1, 0, 0]
