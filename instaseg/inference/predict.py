@@ -17,6 +17,7 @@ from instaseg.geometry import Box, Coordinate, Symmetry, grid_box, grid_size
 from instaseg.inference import tiling
 from instaseg.inference.augmentation import symmetries
 from instaseg.inference.config import PredictionSettings
+from instaseg.io.arrays import ArraySource
 from instaseg.io.quantise import quantise, stored_dtype
 from instaseg.methods.base import Head
 from instaseg.models import shapes
@@ -83,7 +84,7 @@ def prediction_shape(head: Head, shape: Sequence[int], margin: Sequence[int]) ->
 
 def predict_sample(
     predictor: Predictor,
-    raw: tiling.RawSource,
+    raw: ArraySource,
     *,
     normalize: tiling.Normalize,
     writers: Mapping[str, Writer],
@@ -95,7 +96,7 @@ def predict_sample(
     ----------
     predictor : Predictor
         Network and settings.
-    raw : RawSource
+    raw : ArraySource
         ``(C, [z,] y, x)``; read tile by tile.
     normalize : callable
         From a raw block ``(C, [z,] y, x)`` to float32; voxel by voxel, or results would depend on
@@ -116,7 +117,7 @@ def predict_sample(
         predict_tiles(predictor, raw, number, normalize=normalize, writers=writers, margin=margin)
 
 
-def _space(predictor: Predictor, raw: tiling.RawSource) -> Coordinate:
+def _space(predictor: Predictor, raw: ArraySource) -> Coordinate:
     """Return the spatial shape of an image whose number of axes is the network's."""
     if len(raw.shape) != predictor.model.ndim + 1:
         raise DataError(
@@ -135,7 +136,7 @@ def count_batches(predictor: Predictor, shape: Sequence[int], margin: Sequence[i
 
 def predict_tiles(
     predictor: Predictor,
-    raw: tiling.RawSource,
+    raw: ArraySource,
     batch: int,
     *,
     normalize: tiling.Normalize,
@@ -163,7 +164,7 @@ def predict_tiles(
 
 def _predict_batch(
     predictor: Predictor,
-    raw: tiling.RawSource,
+    raw: ArraySource,
     boxes: Sequence[Box],
     *,
     tile: Coordinate,

@@ -21,29 +21,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Box, Coordinate, Symmetry, reflected_indices, whole
+from instaseg.io.arrays import ArraySource
 from instaseg.models import shapes
 
 if TYPE_CHECKING:
     from instaseg.models.config import ModelSettings
 
 Normalize = Callable[[NDArray[Any]], NDArray[np.float32]]
-
-
-class RawSource(Protocol):
-    """An image ``(C, [z,] y, x)``, in memory or on disk; indexing reads that part."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Channels and extent in voxels."""
-
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the part named by one slice per axis."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +144,12 @@ def frame(settings: ModelSettings, tile: Sequence[int], symmetry: Symmetry) -> F
     return Frame(tuple(halo[i] for i in back), tuple(read[i] for i in back))
 
 
-def read_mirrored(raw: RawSource, box: Box, normalize: Normalize) -> NDArray[np.float32]:
+def read_mirrored(raw: ArraySource, box: Box, normalize: Normalize) -> NDArray[np.float32]:
     """Return a box of an image that may reach beyond it, where the image is mirrored.
 
     Parameters
     ----------
-    raw : RawSource
+    raw : ArraySource
         ``(C, [z,] y, x)``; only the part that shows is read, once.
     box : Box
         In voxels of the image.

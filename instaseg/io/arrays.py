@@ -36,8 +36,8 @@ NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 _JOURNAL = "finished_parts.partial"
 
 
-class Reader(Protocol):
-    """An array on disk; indexing reads that part."""
+class ArraySource(Protocol):
+    """An array in memory or on disk; indexing reads that part."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,6 +47,13 @@ class Reader(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
 
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the part named by one slice per axis."""
+
+
+class Reader(ArraySource, Protocol):
+    """An array on disk."""
+
     @property
     def chunks(self) -> tuple[int, ...] | None:
         """Shape that is read at once, where the format has one."""
@@ -54,9 +61,6 @@ class Reader(Protocol):
     @property
     def attributes(self) -> Mapping[str, Any]:
         """Metadata stored with the array."""
-
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the part named by one slice per axis."""
 
 
 def _suffix(path: Path) -> str:

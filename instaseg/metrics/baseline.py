@@ -11,8 +11,7 @@ from skimage.filters import threshold_otsu
 
 from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
-from instaseg.io.arrays import slabs
-from instaseg.metrics.overlaps import Source
+from instaseg.io.arrays import ArraySource, slabs
 
 _BINS = 256
 
@@ -43,7 +42,7 @@ class OtsuForeground:
        https://doi.org/10.1109/TSMC.1979.4310076
     """
 
-    def __init__(self, raw: Source) -> None:
+    def __init__(self, raw: ArraySource) -> None:
         if len(raw.shape) not in (3, 4):
             raise DataError(f"raw must be (c, y, x) or (c, z, y, x); got shape {raw.shape}")
         self._raw = raw

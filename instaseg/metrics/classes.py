@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from instaseg.blockwise.memory import run_here
 from instaseg.blockwise.work import Run
 from instaseg.geometry import grid, whole
-from instaseg.io.arrays import slabs
-from instaseg.metrics.overlaps import Source
+from instaseg.io.arrays import ArraySource, slabs
 from instaseg.regions.distance import distance_per_label, inclusive
 
 Scores = dict[str, Any]
@@ -58,8 +57,8 @@ class ClassCounts:
 
 
 def score_classes(
-    truth: Source,
-    prediction: Source,
+    truth: ArraySource,
+    prediction: ArraySource,
     *,
     num_classes: int,
     spacing: Sequence[float],
@@ -104,7 +103,7 @@ def score_classes(
 
 
 def count_patches(
-    truth: Source, prediction: Source, patch_shape: Sequence[int], *, num_classes: int
+    truth: ArraySource, prediction: ArraySource, patch_shape: Sequence[int], *, num_classes: int
 ) -> ClassCounts:
     """Return how well patches agree, one by one; parameters as of :func:`score_classes`."""
     none = ClassCounts(
@@ -123,8 +122,8 @@ def count_patches(
 
 
 def count_classes(
-    truth: Source,
-    prediction: Source,
+    truth: ArraySource,
+    prediction: ArraySource,
     *,
     num_classes: int,
     spacing: Sequence[float],
@@ -144,8 +143,8 @@ def count_classes(
 class _How:
     """What is compared, and how; see :func:`score_classes`."""
 
-    truth: Source
-    prediction: Source
+    truth: ArraySource
+    prediction: ArraySource
     num_classes: int
     spacing: tuple[float, ...]
     boundary_distance: float

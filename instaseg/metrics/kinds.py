@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from instaseg.io.arrays import ArraySource
 from instaseg.metrics.config import Assignment, Criterion
 from instaseg.metrics.matching import match
-from instaseg.metrics.overlaps import Instances, Source
+from instaseg.metrics.overlaps import Instances
 from instaseg.metrics.scores import (
     locate_by_lines,
     locate_by_voxels,
@@ -48,8 +49,8 @@ class Errors:
 
 
 def find_errors(
-    truth: Source,
-    prediction: Source,
+    truth: ArraySource,
+    prediction: ArraySource,
     *,
     ndim: int,
     threshold: float = 0.5,

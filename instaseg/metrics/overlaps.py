@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import fastremap
 import numpy as np
@@ -23,6 +23,7 @@ from scipy.ndimage import find_objects
 from instaseg.blockwise.memory import run_here
 from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
+from instaseg.io.arrays import ArraySource
 
 Index = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -36,21 +37,6 @@ _TABLE_LIMIT = 1 << 22
 _SIDE = {2: 512, 3: 64}
 
 
-class Source(Protocol):
-    """An array in memory or on disk; indexing reads that part."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent per axis."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the part named by one slice per axis."""
-
-
 class _Channels:
     """Labels or channels as integers, one channel of one block after the other.
 
@@ -62,7 +48,7 @@ class _Channels:
         Number of spatial axes.
     """
 
-    def __init__(self, source: Source, *, ndim: int) -> None:
+    def __init__(self, source: ArraySource, *, ndim: int) -> None:
         self._source = source
         self._alone = len(source.shape) == ndim
         self.count: int = 1 if self._alone else source.shape[0]
@@ -368,7 +354,7 @@ class Pairs:
 
 
 def find_instances(
-    array: Source,
+    array: ArraySource,
     *,
     ndim: int,
     name: str = "labels",
@@ -504,7 +490,7 @@ def _instances_of(labels: NDArray[Any], part: _Part) -> _OfBlock:
     return ids, counts.astype(np.int64), begin, end
 
 
-def _checked(array: Source, *, ndim: int, name: str) -> _Channels:
+def _checked(array: ArraySource, *, ndim: int, name: str) -> _Channels:
     """Return an array of an integer type and a fitting number of axes, to be read in blocks."""
     if ndim not in (2, 3):
         raise DataError(f"ndim must be 2 or 3; got {ndim!r}")

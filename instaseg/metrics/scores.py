@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from instaseg.blockwise.memory import run_here
 from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
+from instaseg.io.arrays import ArraySource
 from instaseg.metrics.boundaries import boundary_scores
 from instaseg.metrics.centre_lines import (
     best_truth,
@@ -43,7 +44,6 @@ from instaseg.metrics.overlaps import (
     Instances,
     Pairs,
     Shown,
-    Source,
     Tally,
     Voxels,
     crowding,
@@ -93,8 +93,8 @@ class LineLocalisation(Localisation):
 
 
 def score_instances(
-    truth: Source,
-    prediction: Source,
+    truth: ArraySource,
+    prediction: ArraySource,
     *,
     ndim: int,
     criterion: Criterion = "iou",
@@ -260,8 +260,8 @@ def _check(thresholds: Sequence[float], criterion: Criterion, lines: CentreLines
 
 
 def paired_instances(
-    truth: Source,
-    prediction: Source,
+    truth: ArraySource,
+    prediction: ArraySource,
     *,
     ndim: int,
     remove_small: int = 0,

@@ -18,13 +18,20 @@ import numpy as np
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.work import BlockWork
 from instaseg.geometry import Coordinate
-from instaseg.io.arrays import ScratchArray, delete_array, has_array, new_array, scratch_array
+from instaseg.io.arrays import (
+    ArraySource,
+    ScratchArray,
+    delete_array,
+    has_array,
+    new_array,
+    scratch_array,
+)
 from instaseg.io.text import write_text
 from instaseg.postprocess.channel import Target, check_shape
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.filters import Report
 from instaseg.postprocess.pipeline import Place, process
-from instaseg.postprocess.scene import Scene, Source
+from instaseg.postprocess.scene import Scene
 
 MOST_VOXELS = 1 << 21
 """Voxels of a chunk of the result."""
@@ -69,7 +76,7 @@ class Output:
 
 
 def postprocess_blocks(
-    instances: Source,
+    instances: ArraySource,
     settings: PostprocessingSettings,
     scene: Scene,
     *,
@@ -80,7 +87,7 @@ def postprocess_blocks(
 
     Parameters
     ----------
-    instances : Source
+    instances : ArraySource
         ``([z,] y, x)`` or ``(n, [z,] y, x)`` of bool or int, 0 = background. Not changed.
     settings : PostprocessingSettings
         What is done.

@@ -22,7 +22,7 @@ from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
 from instaseg.geometry import Box
-from instaseg.postprocess.scene import Source
+from instaseg.io.arrays import ArraySource
 
 Labels = NDArray[Any]
 
@@ -34,7 +34,7 @@ class Target(Protocol):
         """Write the part named by one slice per axis."""
 
 
-class WorkArray(Source, Target, Protocol):
+class WorkArray(ArraySource, Target, Protocol):
     """An array that is written and read back part by part."""
 
 
@@ -67,7 +67,7 @@ class Layer:
 
     Parameters
     ----------
-    array : Source
+    array : ArraySource
         ``([z,] y, x)`` or ``(n, [z,] y, x)``, 0 = background.
     lead : tuple of slice
         Where the channel is on the first axis; empty for a label image.
@@ -75,7 +75,7 @@ class Layer:
         The parts that are in memory at once.
     """
 
-    array: Source
+    array: ArraySource
     lead: tuple[slice, ...]
     blocks: BlockGrid
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from instaseg.geometry import Box, Coordinate, whole
+from instaseg.io.arrays import ArraySource
 from instaseg.postprocess.config import MedianFilter
-from instaseg.postprocess.scene import Source
 
 
 def filter_channels(values: NDArray[Any], filters: Sequence[MedianFilter]) -> NDArray[Any]:
@@ -54,13 +54,13 @@ def reach(filters: Sequence[MedianFilter], ndim: int) -> Coordinate:
 
 
 def filter_box(
-    prediction: Source, channels: slice, box: Box, filters: Sequence[MedianFilter]
+    prediction: ArraySource, channels: slice, box: Box, filters: Sequence[MedianFilter]
 ) -> NDArray[Any]:
     """Return a part of a prediction after some filters, equal to that part of the whole.
 
     Parameters
     ----------
-    prediction : Source
+    prediction : ArraySource
         ``(channels, [z,] y, x)``; the part is read with what the filters need around it.
     channels : slice
         The channels of the part.

@@ -25,6 +25,7 @@ from instaseg.blockwise.tasks import BlockTask, every_block, run_missing
 from instaseg.blockwise.work import Run, Store
 from instaseg.errors import DataError
 from instaseg.geometry import whole
+from instaseg.io.arrays import ArraySource
 from instaseg.postprocess.absorb import absorb_pieces
 from instaseg.postprocess.channel import (
     Channel,
@@ -39,7 +40,7 @@ from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.postprocess.filters import Report, Row, judge, number
 from instaseg.postprocess.properties import check_properties
 from instaseg.postprocess.refine import change_by
-from instaseg.postprocess.scene import Scene, Source
+from instaseg.postprocess.scene import Scene
 from instaseg.postprocess.steps import Change, KeepInside, fill_holes, keep_largest_components
 from instaseg.postprocess.voronoi import grow_in_mask, label_empty_parts
 
@@ -94,7 +95,7 @@ Step = OfBlocks | Edit
 
 
 def process(
-    instances: Source, settings: PostprocessingSettings, *, scene: Scene, place: Place
+    instances: ArraySource, settings: PostprocessingSettings, *, scene: Scene, place: Place
 ) -> None:
     """Do all steps, in the order of the keys of ``[postprocessing]``.
 

@@ -3,25 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-class Source(Protocol):
-    """An array in memory or on disk; indexing reads that part."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extent per axis."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Return the part named by one slice per axis."""
+from instaseg.io.arrays import ArraySource
 
 
 @dataclass(frozen=True)
@@ -32,15 +15,15 @@ class Scene:
     ----------
     spacing : tuple of float
         Physical size of a voxel per axis; its length is the number of spatial axes.
-    roi : Source, optional
+    roi : ArraySource, optional
         Not 0 where instances are kept, ``([z,] y, x)``. Needed where ``roi_key`` is set.
-    mask : Source, optional
+    mask : ArraySource, optional
         True where instances may grow, ``([z,] y, x)``. Needed where ``[voronoi] head`` is set.
     """
 
     spacing: tuple[float, ...]
-    roi: Source | None = None
-    mask: Source | None = None
+    roi: ArraySource | None = None
+    mask: ArraySource | None = None
 
     @property
     def ndim(self) -> int:

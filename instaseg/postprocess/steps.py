@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from instaseg.blockwise.components import Components, find_components
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.geometry import Box, Coordinate
+from instaseg.io.arrays import ArraySource
 from instaseg.postprocess.channel import Channel, Editable, Instance, Labels
-from instaseg.postprocess.scene import Source
 
 Mask = NDArray[np.bool_]
 
@@ -69,13 +69,13 @@ class KeepInside:
 
     Parameters
     ----------
-    roi : Source
+    roi : ArraySource
         ``([z,] y, x)``.
     halo : tuple of int
         0 per axis: nothing around a voxel is looked at.
     """
 
-    roi: Source
+    roi: ArraySource
     halo: Coordinate
 
     def __call__(self, values: Labels, box: Box) -> Labels:

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import find_components
 from instaseg.geometry import Box, whole
+from instaseg.io.arrays import ArraySource
 from instaseg.postprocess.channel import Editable, WorkArray
-from instaseg.postprocess.scene import Source
 
 PER_SIDE = 1000
 """Steps per side of the shortest voxel axis."""
@@ -34,7 +34,7 @@ FAR = np.iinfo(np.int64).max
 """Distance where no instance reaches."""
 
 
-def grow_in_mask(channel: Editable, mask: Source, *, most: float | None = None) -> None:
+def grow_in_mask(channel: Editable, mask: ArraySource, *, most: float | None = None) -> None:
     """Give the voxels of a mask to the instance that is nearest inside the mask.
 
     Instances keep the voxels they have, also those outside the mask.
@@ -43,7 +43,7 @@ def grow_in_mask(channel: Editable, mask: Source, *, most: float | None = None) 
     ----------
     channel : Channel
         The instances.
-    mask : Source
+    mask : ArraySource
         True where instances may grow, ``([z,] y, x)``.
     most : float, optional
         How far they grow at most, in physical units.
@@ -63,7 +63,7 @@ def grow_in_mask(channel: Editable, mask: Source, *, most: float | None = None) 
 
 
 def _spread_in(
-    channel: Editable, distances: WorkArray, mask: Source, *, box: Box, limit: int
+    channel: Editable, distances: WorkArray, mask: ArraySource, *, box: Box, limit: int
 ) -> bool:
     """Let instances grow in a block from it and the voxels around it; return if any did."""
     outer = box.grow((1,) * channel.ndim).intersect(whole(channel.blocks.shape))
@@ -145,7 +145,7 @@ def _sources(volumes: Any, steps: Any) -> Any:
     return heap
 
 
-def label_empty_parts(channel: Editable, mask: Source) -> None:
+def label_empty_parts(channel: Editable, mask: ArraySource) -> None:
     """Make an instance of each connected part of a mask in which no instance is.
 
     Parts are connected by faces, edges and corners, through instances too. Their labels follow the
@@ -155,7 +155,7 @@ def label_empty_parts(channel: Editable, mask: Source) -> None:
     ----------
     channel : Channel
         The instances; its array has room for the new labels.
-    mask : Source
+    mask : ArraySource
         ``([z,] y, x)``.
     """
     blocks = channel.blocks

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.geometry import Box, grid, whole
+from instaseg.io.arrays import ArraySource
 from instaseg.io.quantise import dequantise
-from instaseg.postprocess.scene import Source
 
 Index = NDArray[np.int64]
 Votes = Callable[[Box], NDArray[np.integer]]
@@ -67,13 +67,13 @@ class Ballot:
 
 
 def class_ballot(
-    instances: Source, votes: Votes, *, ndim: int, count: int, block_shape: Sequence[int]
+    instances: ArraySource, votes: Votes, *, ndim: int, count: int, block_shape: Sequence[int]
 ) -> Ballot:
     """Return the votes of all instances, counted block by block.
 
     Parameters
     ----------
-    instances : Source
+    instances : ArraySource
         ``([z,] y, x)`` or ``(n, [z,] y, x)`` of bool or int, 0 = background.
     votes : callable
         Of the voxels in a box.

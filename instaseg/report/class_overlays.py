@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from instaseg.metrics.overlaps import Source
+from instaseg.io.arrays import ArraySource
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import (
     BLUE,
@@ -46,9 +46,9 @@ def class_colour(number: int) -> str:
 
 
 def class_figure(
-    raw: Source,
-    prediction: Source,
-    truth: Source | None,
+    raw: ArraySource,
+    prediction: ArraySource,
+    truth: ArraySource | None,
     *,
     settings: VisualizeSettings,
     title: str = "",

@@ -22,9 +22,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
-from instaseg.io.arrays import slabs
+from instaseg.io.arrays import ArraySource, slabs
 from instaseg.metrics.kinds import Errors, Kind
-from instaseg.metrics.overlaps import Index, Instances, Source, Window, find_instances, windows
+from instaseg.metrics.overlaps import Index, Instances, Window, find_instances, windows
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import (
     BLUE,
@@ -86,7 +86,7 @@ class Outlined:
 
 
 def overlay_figure(
-    raw: Source, errors: Errors, *, settings: VisualizeSettings, title: str = ""
+    raw: ArraySource, errors: Errors, *, settings: VisualizeSettings, title: str = ""
 ) -> Figure:
     """Draw the image, the outlines of truth and prediction, and the errors by kind.
 
@@ -139,7 +139,7 @@ def overlay_figure(
 
 
 def prediction_figure(
-    raw: Source, instances: Source, *, settings: VisualizeSettings, title: str = ""
+    raw: ArraySource, instances: ArraySource, *, settings: VisualizeSettings, title: str = ""
 ) -> Figure:
     """Draw the image and the predicted outlines, for samples without ground truth.
 
@@ -171,7 +171,7 @@ def prediction_figure(
     return figure
 
 
-def displayed(raw: Source, settings: VisualizeSettings) -> NDArray[np.float64]:
+def displayed(raw: ArraySource, settings: VisualizeSettings) -> NDArray[np.float64]:
     """Return the picture shown for an image.
 
     Parameters
@@ -195,7 +195,7 @@ def displayed(raw: Source, settings: VisualizeSettings) -> NDArray[np.float64]:
     return np.moveaxis(stretched, 0, -1)
 
 
-def shown_plane(source: Source, settings: VisualizeSettings, *, lead: int) -> NDArray[Any]:
+def shown_plane(source: ArraySource, settings: VisualizeSettings, *, lead: int) -> NDArray[Any]:
     """Return the plane of an array that is shown, which is all of an image without z.
 
     Parameters

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from instaseg.io.arrays import ArraySource
 from instaseg.io.points import KINDS, Points, connections, positions, rows_of
-from instaseg.metrics.overlaps import Source
 from instaseg.metrics.points import Matches
 from instaseg.report.config import VisualizeSettings
 from instaseg.report.figures import GREEN, ORANGE, SKY, VERMILLION, new_figure
@@ -22,7 +22,7 @@ _PANEL_INCHES = 6.0
 
 
 def points_figure(
-    raw: Source,
+    raw: ArraySource,
     predicted: Points,
     *,
     truth: tuple[Points, dict[str, Matches]] | None,

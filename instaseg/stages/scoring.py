@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.memory import run_here
 from instaseg.blockwise.work import Run
-from instaseg.io.arrays import open_array
+from instaseg.io.arrays import ArraySource, open_array
 from instaseg.io.samples import Sample, read_whole
 from instaseg.io.text import to_toml, write_text
 from instaseg.methods.base import Decode, Device, Method, Result
 from instaseg.methods.build import MethodSpec
 from instaseg.metrics.config import ComparisonSettings
 from instaseg.metrics.instance_classes import ClassOf
-from instaseg.metrics.overlaps import Source
 from instaseg.postprocess.config import MedianFilter
 from instaseg.postprocess.repair import postprocess
 from instaseg.postprocess.votes import class_ballot
@@ -134,7 +133,7 @@ def evaluate_baseline(task: EvaluationTask) -> None:
 
 
 def _score_and_write(
-    task: EvaluationTask, result: Source, classes: ClassOf | None, run: Run
+    task: EvaluationTask, result: ArraySource, classes: ClassOf | None, run: Run
 ) -> None:
     kind = RESULTS[task.result]
     truth = kind.open_truth(task.sample, task.method)
@@ -197,7 +196,7 @@ def validate_sample(task: ValidationTask) -> None:
         score_set(task, number, truth, result)
 
 
-def score_set(task: ValidationTask, number: int, truth: Source, result: Source) -> None:
+def score_set(task: ValidationTask, number: int, truth: ArraySource, result: ArraySource) -> None:
     """Score what one of the parameter sets gave, in memory or on disk, and write the scores."""
     settings = task.sets[number].evaluation.without_unread_scores()
     method = method_at(task.method, task.prediction)

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from instaseg.errors import StageError
 from instaseg.geometry import Box, Coordinate, box_of
-from instaseg.io.arrays import Reader, open_array
+from instaseg.io.arrays import ArraySource, Reader, open_array
 from instaseg.io.resampled import ResampledReader
 from instaseg.io.samples import Sample, read_whole
 from instaseg.methods.base import Head, Method
 from instaseg.methods.instance_classes import CLASS_HEAD
 from instaseg.metrics.instance_classes import ClassOf
-from instaseg.postprocess.scene import Source
 from instaseg.postprocess.votes import (
     Ballot,
     Votes,
@@ -69,7 +68,9 @@ def predicted_votes(prediction: Path, method: Method) -> Votes:
     return votes
 
 
-def true_classes(sample: Sample, truth: Source, count: int, block_shape: Coordinate) -> ClassOf:
+def true_classes(
+    sample: Sample, truth: ArraySource, count: int, block_shape: Coordinate
+) -> ClassOf:
     """Return the class that most voxels of each true instance have.
 
     Raises

@@ -11,7 +11,7 @@ from instaseg.blockwise.work import Run
 from instaseg.data.check import class_faults
 from instaseg.data.classes import ClassMap
 from instaseg.data.layers import class_image
-from instaseg.io.arrays import Reader
+from instaseg.io.arrays import ArraySource, Reader
 from instaseg.io.image_files import stack_note
 from instaseg.io.samples import Sample
 from instaseg.methods.base import Method
@@ -19,7 +19,6 @@ from instaseg.methods.build import MethodSpec
 from instaseg.metrics.baseline import OtsuForeground
 from instaseg.metrics.classes import pooled_class_scores, score_classes
 from instaseg.metrics.config import ClassEvaluationSettings, ComparisonSettings
-from instaseg.metrics.overlaps import Source
 from instaseg.report.config import VisualizeSettings
 from instaseg.settings import Table
 from instaseg.stages.results.kind import (
@@ -48,7 +47,7 @@ def open_truth(sample: Sample, method: MethodSpec) -> Reader:
     return class_image(sample, open_labels(sample), class_map(method))
 
 
-def score(truth: Source, prediction: Source, subject: Subject, run: Run) -> Scores:
+def score(truth: ArraySource, prediction: ArraySource, subject: Subject, run: Run) -> Scores:
     """Return the scores of one sample; both sides may be on disk."""
     settings = cast(ClassEvaluationSettings, subject.settings)
     spacing = subject.sample.resolution
@@ -70,13 +69,13 @@ def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | Non
     return Baseline("otsu", otsu_foreground)
 
 
-def otsu_foreground(raw: Reader, scratch: Path) -> AbstractContextManager[Source]:
+def otsu_foreground(raw: Reader, scratch: Path) -> AbstractContextManager[ArraySource]:
     """Give class 1 where an image ``(c, [z,] y, x)`` is brighter than Otsu's threshold."""
     del scratch
     return nullcontext(OtsuForeground(raw))
 
 
-def overlay(prediction: Source, subject: Subject, settings: VisualizeSettings) -> Figure:
+def overlay(prediction: ArraySource, subject: Subject, settings: VisualizeSettings) -> Figure:
     """Draw the classes of both sides and where they differ."""
     from instaseg.report.class_overlays import class_figure
 

@@ -13,7 +13,7 @@ from instaseg.blockwise.components import find_components
 from instaseg.blockwise.grid import BlockGrid
 from instaseg.blockwise.work import Run
 from instaseg.errors import DataError
-from instaseg.io.arrays import Reader, scratch_array, scratch_zarr
+from instaseg.io.arrays import ArraySource, Reader, scratch_array, scratch_zarr
 from instaseg.io.image_files import stack_note
 from instaseg.io.points import csv_lines
 from instaseg.io.samples import Sample, read_whole
@@ -25,7 +25,6 @@ from instaseg.metrics.baseline import OtsuForeground, otsu_components
 from instaseg.metrics.config import ComparisonSettings, EvaluationSettings
 from instaseg.metrics.instance_classes import InstanceClasses
 from instaseg.metrics.kinds import find_errors
-from instaseg.metrics.overlaps import Source
 from instaseg.metrics.summary import pooled_scores
 from instaseg.report.config import VisualizeSettings
 from instaseg.settings import Table
@@ -60,7 +59,7 @@ def open_truth(sample: Sample, method: MethodSpec) -> Reader:
     return open_labels(sample)
 
 
-def score(truth: Source, instances: Source, subject: Subject, run: Run) -> Scores:
+def score(truth: ArraySource, instances: ArraySource, subject: Subject, run: Run) -> Scores:
     """Return the scores of one sample as ``[evaluation]`` asks for them.
 
     Both sides may be on disk; see :func:`instaseg.metrics.score_instances`.
@@ -114,7 +113,7 @@ def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | Non
 
 
 @contextmanager
-def otsu_instances(raw: Reader, scratch: Path) -> Iterator[Source]:
+def otsu_instances(raw: Reader, scratch: Path) -> Iterator[ArraySource]:
     """Give the components that are brighter than Otsu's threshold; of large images on disk.
 
     Parameters
@@ -141,7 +140,7 @@ def otsu_instances(raw: Reader, scratch: Path) -> Iterator[Source]:
         yield found
 
 
-def overlay(instances: Source, subject: Subject, settings: VisualizeSettings) -> Figure:
+def overlay(instances: ArraySource, subject: Subject, settings: VisualizeSettings) -> Figure:
     """Draw outlines of both sides and the errors by kind; without truth only the prediction.
 
     Image and both sides are read part by part; memory is that of a part and of the picture.

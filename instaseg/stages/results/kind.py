@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.work import Run
 from instaseg.errors import StageError
-from instaseg.io.arrays import Reader
+from instaseg.io.arrays import ArraySource, Reader
 from instaseg.io.samples import Sample
 from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
 from instaseg.metrics.config import ComparisonSettings
 from instaseg.metrics.instance_classes import ClassOf
-from instaseg.metrics.overlaps import Source
 from instaseg.report.config import VisualizeSettings
 from instaseg.settings import Table
 
@@ -64,7 +63,7 @@ class Baseline:
     """
 
     name: str
-    segment: Callable[[Reader, Path], AbstractContextManager[Source]]
+    segment: Callable[[Reader, Path], AbstractContextManager[ArraySource]]
 
 
 @dataclass(frozen=True)
@@ -180,17 +179,17 @@ class ResultKind:
     repaired: str | None
     dtype: str
     open_truth: Callable[[Sample, MethodSpec], Reader]
-    score: Callable[[Source, Source, Subject, Run], Scores]
+    score: Callable[[ArraySource, ArraySource, Subject, Run], Scores]
     pool: Callable[[Sequence[Scores]], Scores]
     baseline: Callable[[MethodSpec, ComparisonSettings], Baseline | None]
-    overlay: Callable[[Source, Subject, VisualizeSettings], Figure]
+    overlay: Callable[[ArraySource, Subject, VisualizeSettings], Figure]
     products: Callable[[Table, Method], tuple[Product, ...]]
     chart: Callable[[Mapping[str, Scores], ComparisonSettings], Figure] | None = None
     chart_caption: str = ""
     truth_faults: TruthCheck | None = None
     check_together: Callable[[Sequence[Sample], MethodSpec], None] | None = None
     refine: Callable[[Sample, Table, NDArray[Any]], NDArray[Any]] | None = None
-    write_matches: Callable[[Source, Source, Subject, Path], None] | None = None
+    write_matches: Callable[[ArraySource, ArraySource, Subject, Path], None] | None = None
 
 
 def no_note(path: Path) -> None:

@@ -15,7 +15,7 @@ from instaseg.blockwise.components import local_labels
 from instaseg.blockwise.work import Run
 from instaseg.data.check import instance_truth_faults
 from instaseg.errors import DataError, StageError
-from instaseg.io.arrays import NO_ATTRIBUTES, Reader, open_array
+from instaseg.io.arrays import NO_ATTRIBUTES, ArraySource, Reader, open_array
 from instaseg.io.points import (
     CLEFT,
     KINDS,
@@ -33,7 +33,6 @@ from instaseg.methods.build import MethodSpec
 from instaseg.methods.synapses.config import PointSettings, SynapsesSettings
 from instaseg.methods.synapses.decode import drop_within_segments, segments_at
 from instaseg.metrics.config import ComparisonSettings, PointEvaluationSettings
-from instaseg.metrics.overlaps import Source
 from instaseg.metrics.points import (
     association_rows,
     connection_rows,
@@ -132,7 +131,7 @@ def painted_points(labels: NDArray[Any]) -> Points:
     return make_points(CLEFT, np.stack(centroids, axis=1))
 
 
-def score(truth: Source, result: Source, subject: Subject, run: Run) -> Scores:
+def score(truth: ArraySource, result: ArraySource, subject: Subject, run: Run) -> Scores:
     """Return the scores of one sample as ``[evaluation]`` asks for them."""
     del run  # tables are small
     settings = cast(PointEvaluationSettings, subject.settings)
@@ -154,7 +153,7 @@ def _compared(truth: Points, result: Points, sample: Sample) -> tuple[Points, Po
     return blanked[0], blanked[1]
 
 
-def write_matches(truth: Source, result: Source, subject: Subject, scores: Path) -> None:
+def write_matches(truth: ArraySource, result: ArraySource, subject: Subject, scores: Path) -> None:
     """Write tables of every kind of point that occurs, in a folder beside the file of the scores.
 
     They are ``<sample>_<kind>_gt_assoc.csv``, which has every true point, and
@@ -186,7 +185,7 @@ def _headers(ends: Sequence[str], axes: int) -> tuple[list[str], list[str]]:
     return [*true, *predicted, "distance", "tag", *places, *theirs], [*predicted, *places]
 
 
-def _table(source: Source) -> Points:
+def _table(source: ArraySource) -> Points:
     return np.asarray(source[tuple(slice(0, n) for n in source.shape)], dtype=np.float64)
 
 
@@ -217,7 +216,7 @@ def baseline(method: MethodSpec, settings: ComparisonSettings) -> Baseline | Non
     return None
 
 
-def overlay(result: Source, subject: Subject, settings: VisualizeSettings) -> Figure:
+def overlay(result: ArraySource, subject: Subject, settings: VisualizeSettings) -> Figure:
     """Draw points and connections; with ground truth only those that are scored, and how."""
     from instaseg.report.points import points_figure
 
