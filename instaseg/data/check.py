@@ -219,10 +219,7 @@ def instance_class_faults(sample: Sample, settings: DataSettings, count: int) ->
             f" {_float_advice(classes)}"
         )
         return
-    found: set[int] = set()
-    for index in slabs(classes.shape):
-        found.update(fastremap.unique(classes[index].astype(np.int64)).tolist())
-    strangers = sorted(value for value in found if not 0 <= value <= count)
+    strangers = [value for value in _values(classes) if not 0 <= value <= count]
     if strangers:
         more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
         yield (
@@ -230,6 +227,14 @@ def instance_class_faults(sample: Sample, settings: DataSettings, count: int) ->
             f" expected 1 to {count} and 0 where none is known, because"
             f" method.instance_classes.count = {count}. Set count, or what has no class to 0"
         )
+
+
+def _values(reader: Reader) -> list[int]:
+    """Return the values of an array of integers, each once, sorted."""
+    found: set[int] = set()
+    for index in slabs(reader.shape):
+        found.update(fastremap.unique(reader[index].astype(np.int64)).tolist())
+    return sorted(found)
 
 
 def class_faults(sample: Sample, class_map: ClassMap) -> Iterator[str]:
@@ -256,10 +261,7 @@ def class_faults(sample: Sample, class_map: ClassMap) -> Iterator[str]:
             f" {_float_advice(reader)}"
         )
         return
-    found: set[int] = set()
-    for index in slabs(reader.shape):
-        found.update(fastremap.unique(reader[index].astype(np.int64)).tolist())
-    strangers = class_map.strangers(np.array(sorted(found)))
+    strangers = class_map.strangers(np.array(_values(reader)))
     if strangers:
         ignored = "" if class_map.ignore is None else f" or {class_map.ignore}, which is ignored,"
         white = " (or 0 and 255)" if class_map.white_is_one else ""
