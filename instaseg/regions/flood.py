@@ -200,23 +200,53 @@ def _grow(
     voxels[places, _TOUCHED] = 0
     voxels[entered, _LABEL] = sources.labels
     used = _beside_empty(voxels, entered, offsets)
-    heights = np.concatenate([surface[empty], sources.heights[used]])
-    ranks, highest = _ranked(_sortable(heights))
-    voxels[places, _RANK] = ranks[: len(places)]
-    begins = np.zeros(highest + 2, np.int64)
-    np.cumsum(np.bincount(ranks[: len(places)], minlength=highest + 1), out=begins[1:])
-    # sources by cost; all of one cost are treated alike, so their order is of no account
-    source_ranks, source_steps = ranks[len(places) :], sources.steps[used]
-    by_cost = np.argsort(source_ranks.astype(np.int64) << 32 | source_steps)
+    levels = _levels(surface[empty], sources.heights[used])
+    voxels[places, _RANK] = levels.empty
     wave_rank, wave_steps = _flood(
-        voxels,
-        begins,
-        (entered[used][by_cost], source_ranks[by_cost], source_steps[by_cost]),
-        offsets,
+        voxels, levels.begins, levels.by_cost(entered[used], sources.steps[used]), offsets
     )
-    level = np.zeros(highest + 1, np.float32)
-    level[ranks] = heights
-    return voxels, level[wave_rank], wave_steps
+    return voxels, levels.heights[wave_rank], wave_steps
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Heights as whole numbers: the level of each empty voxel and of each source.
+
+    Parameters
+    ----------
+    empty, sources : ndarray of int32, (n,)
+        Levels, counted from the lowest.
+    begins : ndarray of int64, (levels + 1,)
+        How many empty voxels lie below each level.
+    heights : ndarray of float32, (levels,)
+    """
+
+    empty: NDArray[np.int32]
+    sources: NDArray[np.int32]
+    begins: NDArray[np.int64]
+    heights: NDArray[np.float32]
+
+    def by_cost(
+        self, places: NDArray[np.integer], steps: NDArray[np.int32]
+    ) -> tuple[NDArray[np.integer], NDArray[np.int32], NDArray[np.int32]]:
+        """Return places, levels and steps of the sources in the order of their costs.
+
+        All of one cost are treated alike, so their order is of no account.
+        """
+        order = np.argsort(self.sources.astype(np.int64) << 32 | steps)
+        return places[order], self.sources[order], steps[order]
+
+
+def _levels(empty: NDArray[np.float32], sources: NDArray[np.float32]) -> _Levels:
+    """Rank the heights of empty voxels and of sources together."""
+    given = np.concatenate([empty, sources])
+    ranks, highest = _ranked(_sortable(given))
+    below = len(empty)
+    begins = np.zeros(highest + 2, np.int64)
+    np.cumsum(np.bincount(ranks[:below], minlength=highest + 1), out=begins[1:])
+    heights = np.zeros(highest + 1, np.float32)
+    heights[ranks] = given
+    return _Levels(ranks[:below], ranks[below:], begins, heights)
 
 
 def _by_length(
@@ -231,30 +261,25 @@ def _by_length(
     ways = _ways(len(shape), neighbours)
     places = np.flatnonzero(np.pad(empty, 1))
     entered = _with_rim(sources.places, np.array(surface.shape))
-    heights = np.concatenate([surface[empty], sources.heights])
-    found, highest = _ranked(_sortable(heights))
+    levels = _levels(surface[empty], sources.heights)
     ranks, known = (
         np.full(math.prod(shape), -1, np.int32),
         np.zeros((math.prod(shape), 5), np.int32),
     )
     known[:, 0] = -1
-    ranks[places], known[entered, 4] = found[: len(places)], sources.labels
-    begins = np.zeros(highest + 2, np.int64)
-    np.cumsum(np.bincount(found[: len(places)], minlength=highest + 1), out=begins[1:])
-    source_ranks = found[len(places) :]
-    by_cost = np.argsort(source_ranks.astype(np.int64) << 32 | sources.steps)
+    ranks[places], known[entered, 4] = levels.empty, sources.labels
+    by_cost, source_ranks, source_steps = levels.by_cost(entered, sources.steps)
     grow_by_length(
         known,
         ranks,
-        begins,
-        (entered[by_cost], source_ranks[by_cost], sources.steps[by_cost].astype(np.int64)),
+        levels.begins,
+        (by_cost, source_ranks, source_steps.astype(np.int64)),
         (_distances(ways, shape), way_lengths(ways, tuple(lengths))),
     )
-    value = np.zeros(highest + 1, np.float32)
-    value[found] = heights
     level, length, _, _, labels = known.T
     reached = level >= 0
-    cost = np.where(reached, value[level], np.float32(np.inf)), np.where(reached, length, 0)
+    heights = np.where(reached, levels.heights[level], np.float32(np.inf))
+    cost = heights, np.where(reached, length, 0)
     costs = [_without_rim(part, surface.shape) for part in cost]
     for values, known in zip(costs, (sources.heights, sources.steps), strict=True):
         values.reshape(-1)[sources.places] = known
