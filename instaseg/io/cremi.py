@@ -98,6 +98,11 @@ def read_sites(path: Path, raw_key: str) -> Points:
             f"{path}: {IDS} {ids.shape}, {TYPES} {types.shape} and {LOCATIONS} {locations.shape}:"
             " expected (n,), (n,) and (n, 3) with the same n. Write the file again"
         )
+    if locations.dtype.kind not in "iuf":
+        raise DataError(
+            f"{path}: {LOCATIONS} is of type {locations.dtype}; expected numbers. Write the file"
+            " again"
+        )
     names = [one.decode() if isinstance(one, bytes) else str(one) for one in types.tolist()]
     chosen = [row for row, name in enumerate(names) if name in KIND_OF_TYPE]
     kinds = np.array([KIND_OF_TYPE[names[row]] for row in chosen], dtype=np.int64)

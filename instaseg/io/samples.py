@@ -187,13 +187,19 @@ class Sample:
         Raises
         ------
         DataError
-            If they are missing or damaged.
+            If they are missing or damaged, or no numbers.
         """
         if self.labels is None or self.truth != "points":
             raise ValueError(f"sample {self.name} has no points")
         if self.labels.key == cremi.ANNOTATIONS:
             return cremi.read_sites(self.labels.path, self.raw.key)
-        return np.asarray(read_whole(self.labels.open()), dtype=np.float64)
+        table = read_whole(self.labels.open())
+        if table.dtype.kind not in "iuf":
+            raise DataError(
+                f"{self.labels}: points are of type {table.dtype}; expected numbers. Write them"
+                " again, for example with astype('float64')"
+            )
+        return table.astype(np.float64)
 
     def read_mask(self) -> NDArray[Any] | None:
         """Read the whole mask as ``([z,] y, x)``; None where the sample has none."""

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import zarr
 
 from instaseg.data.config import DataSettings
 from instaseg.data.crops import open_crop_image
 from instaseg.data.normalization import Statistics
 from instaseg.data.points import LAYERS, PointLayers
+from instaseg.errors import DataError
 from instaseg.geometry import Box, whole
 from instaseg.io.arrays import write_array
 from instaseg.io.points import make_points, no_points
@@ -75,6 +77,14 @@ def test_the_method_says_which_ground_truth_a_sample_has(folder):
     assert pointed.read_points().tolist() == [[2, 1, 1, 1, 0, -1]]
     with pytest.raises(ValueError, match="has no points"):
         labelled.read_points()
+
+
+def test_points_that_are_no_numbers_are_refused(folder):
+    write_array(folder / "b.zarr", "volumes/raw", np.zeros((1, 8, 10), np.uint8))
+    zarr.open_group(str(folder / "b.zarr"), mode="a")["volumes/gt_points"] = np.full((1, 6), "a")
+    sample = find_samples(folder, DataSettings(), truth="points")[1]
+    with pytest.raises(DataError, match=r"b.zarr: volumes/gt_points: .* <U1; expected numbers"):
+        sample.read_points()
 
 
 def test_nothing_is_known_outside_of_the_image(folder):

@@ -81,6 +81,7 @@ def test_without_partners_nothing_is_paired(file):
             "gives site 11 two presynaptic partners",
         ),
         ("annotations/ids", [1, 2], r"expected \(n,\), \(n,\) and \(n, 3\) with the same n"),
+        ("annotations/locations", [[b"a"] * 3] * 5, r"locations is of type \S+; expected numbers"),
     ],
 )
 def test_wrong_annotations_are_refused(file, key, values, text):
