@@ -488,16 +488,16 @@ def check_augmentation(
     augmentation : AugmentationSettings
         What is checked.
     settings : DataSettings
-        Number of channels.
+        Number of channels and axes.
     instances : {"may_overlap", "separate", "none"}
         Whether the method can tell how many instances are on a voxel, or knows none.
 
     Raises
     ------
     ConfigError
-        If hue is turned in images that are not RGB, a single channel is to be permuted, sections
-        are changed in images that have none, or crops are laid over each other for a method that
-        keeps instances apart.
+        If hue is turned in images that are not RGB, a single channel is to be permuted, axes or
+        sections are changed that images have not, or crops are laid over each other for a method
+        that keeps instances apart.
     """
     if augmentation.overlay.probability > 0 and instances == "none":
         raise ConfigError(
@@ -526,6 +526,13 @@ def check_augmentation(
             "[training.augmentation.grayscale] probability: expected more than one channel, found"
             f" data.num_channels = {channels}. Set probability = 0"
         )
+    for name, axes in augmentation.simple:
+        if axes != "all" and any(axis >= settings.ndim for axis in axes):
+            raise ConfigError(
+                f"[training.augmentation.simple] {name}: expected axes from 0 to"
+                f" {settings.ndim - 1}, because data.ndim = {settings.ndim}, found {list(axes)}."
+                " Change one of them"
+            )
     for name in ("misalignment", "missing_sections"):
         if getattr(augmentation, name).probability > 0 and settings.ndim == 2:
             raise ConfigError(

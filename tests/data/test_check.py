@@ -19,6 +19,7 @@ from instaseg.data.config import (
     MissingSectionsSettings,
     OverlaySettings,
     PermuteChannelsSettings,
+    SimpleSettings,
 )
 from instaseg.errors import ConfigError, DataError
 from instaseg.io.arrays import slabs, write_array
@@ -285,5 +286,13 @@ def test_augmentations_that_do_not_fit(change, message):
 def test_images_have_no_sections(change):
     settings = AugmentationSettings(**change)
     with pytest.raises(ConfigError, match="expected volumes, which have sections, found data"):
+        check_augmentation(settings, GREY, instances="separate")
+    check_augmentation(settings, DataSettings(ndim=3), instances="separate")
+
+
+@pytest.mark.parametrize("name", ["mirror", "transpose"])
+def test_axes_that_images_have_not(name):
+    settings = AugmentationSettings(simple=SimpleSettings(**{name: (1, 2)}))
+    with pytest.raises(ConfigError, match=rf"simple. {name}: expected axes from 0 to 1.*\[1, 2\]"):
         check_augmentation(settings, GREY, instances="separate")
     check_augmentation(settings, DataSettings(ndim=3), instances="separate")
