@@ -108,11 +108,8 @@ def import_biapy(file: Path, *, letters: Generation | None = None) -> Imported:
         tables = _translated(source)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{file}: expected numbers where this program reads numbers, found something else"
-            f" ({error}); mend it"
-        ) from error
+    except _NOT_READ as error:
+        raise ConfigError(f"{file}: {_misread(source)} ({error}); mend it") from error
     for key in source.unread():
         source.remark(key, _answer(key))
     config = _load(file, tables)
@@ -190,6 +187,22 @@ def _translated(source: Source) -> dict[str, Any]:
         for name, keys in section(source).items():
             _put(tables, name.split("."), keys)
     return tables
+
+
+_NOT_READ = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What comes of a value of another kind or length than the rules expect."""
+
+
+def _misread(source: Source) -> str:
+    """Return which key has a value of another kind: the file is translated without it."""
+    for key in source.values:
+        rest = {name: value for name, value in source.values.items() if name != key}
+        try:
+            _translated(Source(rest, source.letters))
+        except (ConfigError, *_NOT_READ):
+            continue
+        return f"{key}: expected a value as BiaPy has it, found {source.values[key]!r}"
+    return "expected values as BiaPy has them, found several of another kind"
 
 
 def _put(tables: dict[str, Any], path: list[str], keys: Mapping[str, Any]) -> None:

@@ -664,7 +664,23 @@ def test_what_is_named_but_not_translated(translated):
         ),
         (
             "PROBLEM: {TYPE: SEMANTIC_SEG}\nTRAIN: {EPOCHS: many}",
-            "expected numbers where this program reads numbers, found something else (invalid",
+            "TRAIN.EPOCHS: expected a value as BiaPy has it, found 'many' (invalid literal",
+        ),
+        (
+            "PROBLEM: {TYPE: SEMANTIC_SEG}\nTRAIN: {LR: .inf, EPOCHS: .inf}",
+            "TRAIN.EPOCHS: expected a value as BiaPy has it, found inf (cannot convert",
+        ),
+        (
+            "PROBLEM: {TYPE: SEMANTIC_SEG}\nTRAIN: {EPOCHS: 0, LR_SCHEDULER: {NAME: warmupcosine}}",
+            "TRAIN.EPOCHS: expected a value as BiaPy has it, found 0 (division by zero)",
+        ),
+        (
+            "PROBLEM: {TYPE: SEMANTIC_SEG}\nDATA: {PATCH_SIZE: [], N_CLASSES: 2}",
+            "DATA.PATCH_SIZE: expected a value as BiaPy has it, found [] (list index out of range)",
+        ),
+        (
+            "PROBLEM: {TYPE: SEMANTIC_SEG}\nTRAIN: {EPOCHS: many, LR: []}",
+            "expected values as BiaPy has them, found several of another kind (list index",
         ),
         ("PROBLEM: {TYPE: CLASSIFICATION}", "this program has no such workflow"),
         (
