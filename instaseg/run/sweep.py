@@ -28,6 +28,7 @@ __all__ = [
     "dotted",
     "parameter_set",
     "set_name",
+    "worth",
 ]
 LONGEST_NAME = 200
 """Characters of a folder's name; file systems take 255 bytes."""
@@ -159,11 +160,22 @@ def best_row(
     training and the order the user wrote are the plainer choice. A row without a value (NaN) is
     worse than any with one.
     """
-    sign = 1 if better == "higher" else -1
 
     def order(item: tuple[int, Mapping[str, Any]]) -> tuple[float, int, int]:
         number, row = item
-        value = -math.inf if math.isnan(row[metric]) else sign * row[metric]
-        return value, -row["checkpoint"], -number
+        return worth(row[metric], better), -row["checkpoint"], -number
 
     return max(enumerate(rows), key=order)[1]
+
+
+def worth(value: float, better: Literal["higher", "lower"]) -> float:
+    """Return a score so that higher is better; one that does not exist (NaN) is below all.
+
+    Examples
+    --------
+    >>> worth(3, "lower"), worth(math.nan, "higher")
+    (-3, -inf)
+    """
+    if math.isnan(value):
+        return -math.inf
+    return value if better == "higher" else -value

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from instaseg.metrics.ratios import known_mean
 from instaseg.stages.context import Context
 from instaseg.stages.folds import find_folds
 from instaseg.stages.tables import text_table, write_table
 from instaseg.stages.validate_checkpoints import chosen_checkpoints
-from instaseg.stages.validation import Job, Row, best, score_samples, score_table
+from instaseg.stages.validation import Job, Row, best, require_value, score_samples, score_table
 
 
 def run(context: Context) -> str:
@@ -25,7 +26,7 @@ def run(context: Context) -> str:
         [
             f"cross validation ({file}):",
             text_table([{name: row[name] for name in shown} for row in rows]),
-            f"mean {metric}: {_mean(values):.3f}",
+            f"mean {metric}: {known_mean(values):.3f}",
         ]
     )
 
@@ -34,7 +35,8 @@ def _left_out(context: Context, jobs: Mapping[str, Sequence[Job]], scored_on: st
     """Return the scores of one fold with the checkpoint and parameters best on all others."""
     others = [name for name in jobs if name != scored_on]
     rows = score_table(context, [job for name in others for job in jobs[name]])
-    chosen = best(rows, context.config.evaluation.metric)
+    metric = context.config.evaluation.metric
+    chosen = require_value(best(rows, metric), metric, f"folds {', '.join(others)}")
     same = next(
         row
         for row in score_table(context, jobs[scored_on])
@@ -46,7 +48,3 @@ def _left_out(context: Context, jobs: Mapping[str, Sequence[Job]], scored_on: st
         "samples": len({job.sample.name for job in jobs[scored_on]}),
         **{name: value for name, value in same.items() if name != "values"},
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -6,7 +6,8 @@ checkpoint is the best of them::
     metric = "confusion_matrix.avS"
     checkpoint = 1000
     [checkpoints.1000]
-    score = 0.71              # higher is better: negative for metrics that count errors
+    score = 0.71              # higher is better: negative for metrics that count errors, -inf
+                              # where no sample has the score
     digest = "..."            # of the checkpoint's file
     [checkpoints.1000.values]
     "vote_instances.patch_threshold" = 0.6
@@ -25,7 +26,7 @@ from typing import Any
 from instaseg.errors import CheckpointError, StageError
 from instaseg.io.text import to_toml, write_text
 from instaseg.metrics.config import direction
-from instaseg.run.sweep import ParameterSet
+from instaseg.run.sweep import ParameterSet, worth
 from instaseg.stages.context import Context
 from instaseg.training.checkpoints import checkpoint_digest, checkpoint_path, list_checkpoints
 
@@ -195,11 +196,10 @@ def write_verdicts(context: Context, best_rows: Mapping[int, Mapping[str, Any]])
         For each checkpoint, its best row: ``values`` and a score by the configured metric.
     """
     metric = choosing_metric(context)
-    sign = 1 if direction(metric) == "higher" else -1
     verdicts = read_verdicts(context)
     for number, row in best_rows.items():
         verdicts[number] = {
-            "score": sign * row[metric],
+            "score": worth(row[metric], direction(metric)),
             "digest": digest(context, number),
             "values": dict(row["values"]),
         }

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from instaseg.errors import CheckpointError
 from instaseg.metrics.config import direction
+from instaseg.run.sweep import worth
 from instaseg.stages.context import Context
 from instaseg.stages.image_types import rows_with_types
 from instaseg.stages.quality import quality_table
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import best_file, choosing_metric, last_checkpoint, write_verdicts
 from instaseg.stages.tables import text_table, write_table
-from instaseg.stages.validation import Row, best, score_samples, score_table
+from instaseg.stages.validation import Row, best, require_value, score_samples, score_table
 from instaseg.training.checkpoints import list_checkpoints
 
 FOREGROUND, COUNTS = "foreground.IoU", "count.accuracy"
@@ -56,11 +57,11 @@ def validate(context: Context, checkpoints: Sequence[int]) -> str:
         jobs = score_samples(context, dataset, checkpoints)
         rows = score_table(context, jobs) + rows_with_types(context, jobs, metric)
         what = noun
+    chosen = require_value(best(rows, metric), metric, f"{dataset.name} data")
     plain = [{name: value for name, value in row.items() if name != "values"} for row in rows]
     write_table(context.experiment.validation_results(dataset.name), plain)
     of_each = {c: best([r for r in rows if r["checkpoint"] == c], metric) for c in checkpoints}
     write_verdicts(context, of_each)
-    chosen = best(rows, metric)
     return "\n".join(
         [
             f"validation on {len(dataset.samples)} samples of {dataset.name} ({what}):",
@@ -73,8 +74,8 @@ def validate(context: Context, checkpoints: Sequence[int]) -> str:
 
 def _shown(rows: Sequence[Row], metric: str) -> list[Row]:
     """Return the columns a terminal has room for, the best 20 rows first."""
-    higher = direction(metric) == "higher"
-    first = sorted(rows, key=lambda row: row[metric], reverse=higher)[:20]
+    better = direction(metric)
+    first = sorted(rows, key=lambda row: -worth(row[metric], better))[:20]
     beside = [n for n in (FOREGROUND, COUNTS) if n in rows[0] and n != metric]
     return [
         {name: r[name] for name in ("checkpoint", "parameters", metric, *beside)} for r in first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -248,3 +249,19 @@ def average_row(context: Context, jobs: Sequence[Job]) -> Row:
 def best(rows: Sequence[Row], metric: str) -> Row:
     """Return the best row by a score; ties as in :func:`best_row`."""
     return dict(best_row(rows, metric, better=direction(metric)))
+
+
+def require_value(row: Row, metric: str, where: str) -> Row:
+    """Return the best row, which has a value of the score that chooses.
+
+    Raises
+    ------
+    DataError
+        If it has none: then no row has one, and there is nothing to choose by.
+    """
+    if math.isnan(row[metric]):
+        raise DataError(
+            f"{where}: expected samples that have a value of the score that chooses, {metric},"
+            " found none; choose another one as [evaluation] metric, or other samples"
+        )
+    return row

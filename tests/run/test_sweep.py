@@ -12,7 +12,7 @@ from instaseg.methods.patches.config import LabelSettings
 from instaseg.metrics.config import EvaluationSettings
 from instaseg.postprocess.config import PostprocessingSettings
 from instaseg.run.config import ValidationSettings
-from instaseg.run.sweep import best_row, combinations, parameter_set, set_name
+from instaseg.run.sweep import best_row, combinations, parameter_set, set_name, worth
 from instaseg.settings import Table
 
 TABLES = {
@@ -141,6 +141,11 @@ def test_a_row_without_a_value_is_the_worst():
     assert best_row(rows, "S") is rows[1]
     assert best_row(rows, "S", better="lower") is rows[1]
     assert best_row(rows[:1], "S") is rows[0]
+
+
+def test_a_score_that_does_not_exist_is_worth_less_than_any():
+    assert max([math.nan, 0.0], key=lambda value: worth(value, "higher")) == 0.0
+    assert max([math.nan, 7.0], key=lambda value: worth(value, "lower")) == 7.0
 
 
 def test_fewer_errors_are_better():

@@ -148,3 +148,14 @@ def test_codes_are_decoded_as_they_are_labelled():
     assert decoding_in_label(spec).build().labelled_heads == spec.build().heads
     other = MethodSpec(patches.PatchesSettings(patch_shape=(5, 5)), ModelSettings(), DataSettings())
     assert decoding_in_label(other) == other
+
+
+@pytest.mark.parametrize("stage", ["validate_checkpoints", "cross_validate"])
+def test_a_score_that_no_sample_has_chooses_nothing(experiment, run, stage):
+    before = (experiment / "val" / "best.toml").read_text()
+    metric = ("--set", "evaluation.metric=subsets.dim.recall_0_5")
+    refused = run("--do", stage, "-id", experiment, *metric)
+    assert refused.code == 1
+    assert "expected samples that have a value of the score that chooses" in refused.err
+    assert "subsets.dim.recall_0_5" in refused.err
+    assert (experiment / "val" / "best.toml").read_text() == before
