@@ -28,7 +28,10 @@ def augmentation(source: Source) -> Tables:
             for ours, theirs in keys.items()
             if (found := source.take(f"AUGMENTOR.{theirs}")) is not None
         }
-        if on and happens and f"{path}{table}" in mine:
+        unfit = _unfit(source, table)
+        if on and happens and unfit:
+            source.remark(f"AUGMENTOR.{flag}", f"{unfit}; left out")
+        elif on and happens and f"{path}{table}" in mine:
             source.remark(f"AUGMENTOR.{flag}", f"one kind of {table} at a time; left out")
         elif on and happens:
             mine[f"{path}{table}"] = {"probability": chance, **values, **_FIXED.get(flag, {})}
@@ -63,6 +66,18 @@ _FIXED = {
     "SALT": {"kind": "salt"},
     "PEPPER": {"kind": "pepper"},
 }
+
+
+def _unfit(source: Source, table: str) -> str | None:
+    """Return why a step cannot be done with the images; None where it can."""
+    if table in ("misalignment", "missing_sections"):
+        volumes = "3" in str(source.values.get("PROBLEM.NDIM", "2D"))
+        return None if volumes else "needs volumes, which have sections"
+    if table in ("grayscale", "permute_channels"):
+        patch = source.values.get("DATA.PATCH_SIZE")
+        colour = isinstance(patch, list) and patch[-1] > 1
+        return None if colour else "needs more than one channel (the last number of PATCH_SIZE)"
+    return None
 
 
 def _interval(value: Any) -> list[Any]:

@@ -7,6 +7,7 @@ import pytest
 from instaseg.cli import import_parser, main
 from instaseg.config.import_biapy import GENERATIONS, import_biapy
 from instaseg.config.load import load_config
+from instaseg.data.check import check_augmentation
 from instaseg.errors import ConfigError
 
 LEGACY = """# BiaPy version: 3.4.1
@@ -172,6 +173,27 @@ def test_augmentation(translated):
     assert "AUGMENTOR.CUTBLUR: one kind of cutout at a time" in remarks
     assert "AUGMENTOR.GRIDMASK: no such augmentation" in remarks
     assert "RANDOM_ROT, ZOOM are one step here" in remarks
+
+
+@pytest.mark.parametrize(
+    ("ndim", "patch", "steps"),
+    [
+        ("2D", "(64, 64, 1)", []),
+        ("2D", "(64, 64, 3)", ["grayscale", "permute_channels"]),
+        ("3D", "(16, 64, 64, 1)", ["misalignment", "missing_sections"]),
+    ],
+)
+def test_augmentations_that_images_have_nothing_for(translated, ndim, patch, steps):
+    flags = ("MISALIGNMENT", "MISSING_SECTIONS", "GRAYSCALE", "CHANNEL_SHUFFLE")
+    config, remarks = translated(
+        LATER.format(ndim=ndim, channels="[F, C]", patch=patch)
+        + f"AUGMENTOR: {{ENABLE: True, {', '.join(f'{flag}: True' for flag in flags)}}}"
+    )
+    found = config.training.augmentation
+    names = ("grayscale", "misalignment", "missing_sections", "permute_channels")
+    assert [name for name in names if getattr(found, name).probability > 0] == steps
+    assert remarks.count("needs ") == len(flags) - len(steps)
+    check_augmentation(found, config.data, instances="separate")
 
 
 def test_augmentation_that_is_off_is_off(translated):
