@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instaseg.errors import DataError
+
 Coordinate = tuple[int, ...]
 
 
@@ -75,6 +77,22 @@ class Box:
         begin = tuple(max(a, b) for a, b in zip(self.begin, other.begin, strict=True))
         end = tuple(min(a, b) for a, b in zip(self.end, other.end, strict=True))
         return Box(begin, tuple(max(b, e) for b, e in zip(begin, end, strict=True)))
+
+
+def voxel_sides(spacing: Sequence[float] | NDArray[Any] | None, ndim: int) -> tuple[float, ...]:
+    """Return the size of a voxel along each axis; 1 where none is given.
+
+    Raises
+    ------
+    DataError
+        If it is not a number above 0 for each axis.
+    """
+    sides = (1.0,) * ndim if spacing is None else tuple(map(float, spacing))
+    if len(sides) != ndim or not all(0 < side < math.inf for side in sides):
+        raise DataError(
+            f"spacing: expected {ndim} numbers above 0, one for each axis, found {list(sides)}"
+        )
+    return sides
 
 
 def whole(shape: Sequence[int]) -> Box:

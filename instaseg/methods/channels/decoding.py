@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
+from instaseg.geometry import voxel_sides
 from instaseg.io.quantise import dequantise
 from instaseg.methods.channels import affinity_graph, flow_paths, star_shapes, steps
 from instaseg.methods.channels.config import ChannelsSettings, LabelSettings
@@ -226,7 +227,7 @@ class Image:
                 f" {', '.join(prediction) or 'none'}; predict {', '.join(missing)}"
             )
         self.shape = next(iter(prediction.values())).shape[1:]
-        self.spacing = tuple(spacing or (1.0,) * len(self.shape))
+        self.spacing = voxel_sides(spacing, len(self.shape))
         self.settings = settings
         self.channels = {one.name: one for one in channels_of(settings, len(self.shape))}
         for name, channel in self.channels.items():

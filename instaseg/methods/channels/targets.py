@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instaseg.errors import DataError
+from instaseg.geometry import voxel_sides
 from instaseg.methods.channels import targets_centres as centres
 from instaseg.methods.channels import targets_contours as contours
 from instaseg.methods.channels import targets_distances as distances
@@ -51,7 +52,8 @@ def channels_from_labels(
     Raises
     ------
     DataError
-        If the labels are no image or volume of whole numbers from 0 on.
+        If the labels are no image or volume of whole numbers from 0 on, or `spacing` is not a
+        number above 0 for each axis.
     ValueError, ConfigError
         If a channel is unknown, or does not fit the axes.
 
@@ -63,7 +65,7 @@ def channels_from_labels(
     found = ChannelsSettings.model_validate(
         {"channels": channels, "letters": letters, **(settings or {})}
     )
-    instances = Instances(_checked(labels), spacing or (1.0,) * labels.ndim)
+    instances = Instances(_checked(labels), voxel_sides(spacing, labels.ndim))
     parts = [target(one, instances, found) for one in channels_of(found, labels.ndim)]
     return np.concatenate([part.astype(np.float32) for part in parts])
 

@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from instaseg.blockwise.components import local_labels
 from instaseg.errors import DataError
+from instaseg.geometry import voxel_sides
 from instaseg.methods.deep_watershed.config import LabelSettings
 from instaseg.methods.deep_watershed.targets import find_directions
 from instaseg.regions.distance import distance_inside, distance_per_label, nearest
@@ -165,7 +166,7 @@ def instances_from_energy(
         )
     evidence = Evidence(energy.astype(np.float32), foreground.astype(np.float32))
     settings = LabelSettings.model_validate(dict(labelling or {}))
-    return find_instances(evidence, settings, spacing or (1.0,) * energy.ndim)[0]
+    return find_instances(evidence, settings, voxel_sides(spacing, energy.ndim))[0]
 
 
 def find_seeds(depth: Floats, foreground: Mask, settings: LabelSettings) -> Labels:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from instaseg.geometry import voxel_sides
 from instaseg.methods.deep_watershed.config import DeepWatershedSettings
 from instaseg.regions.distance import distance_per_label
 
@@ -111,7 +112,7 @@ def targets_from_labels(
     chosen = DeepWatershedSettings.model_validate(dict(settings or {}))
     return make_targets(
         labels[np.newaxis],
-        spacing or (1.0,) * labels.ndim,
+        voxel_sides(spacing, labels.ndim),
         edges=chosen.edges,
         wall_width=chosen.wall_width,
         background_reach=chosen.background_reach if chosen.background == "label" else None,

@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from instaseg.errors import ConfigError, DataError
-from instaseg.methods.channels import channels_from_labels
+from instaseg.methods.channels import channels_from_labels, instances_from_channels
 from instaseg.methods.channels.config import CHANNEL_NAMES, ChannelsSettings
 from instaseg.methods.channels.registry import channels_of, context_of
 
@@ -403,3 +403,16 @@ def test_refused_labels(labels, message):
 def test_channels_of_volumes_are_refused_for_images():
     with pytest.raises(ConfigError, match="only volumes have"):
         channels_from_labels(np.zeros((4, 4), int), ["offset_z"])
+
+
+def test_spacing_is_a_number_for_each_axis(many_labels):
+    sides = (2.0,) + (1.0,) * (many_labels.ndim - 1)
+    as_array = channels_from_labels(many_labels, ["distance"], np.array(sides))
+    np.testing.assert_array_equal(as_array, channels_from_labels(many_labels, ["distance"], sides))
+    foreground = (many_labels > 0)[np.newaxis].astype(np.float32)
+    instances_from_channels(foreground, ["foreground"], np.array(sides))
+    for wrong in ((1.0, *sides), (0.0, *sides[1:]), (np.nan, *sides[1:])):
+        with pytest.raises(DataError, match=f"spacing: expected {many_labels.ndim} numbers above"):
+            channels_from_labels(many_labels, ["distance"], wrong)
+        with pytest.raises(DataError, match="one for each axis, found"):
+            instances_from_channels(foreground, ["foreground"], wrong)
