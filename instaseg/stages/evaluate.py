@@ -11,7 +11,7 @@ from instaseg.blockwise.scheduler import Pool, run_tasks
 from instaseg.geometry import Coordinate
 from instaseg.io.arrays import open_array
 from instaseg.io.samples import Sample
-from instaseg.metrics.config import ComparisonSettings, direction
+from instaseg.metrics.config import OF_POINTS, ComparisonSettings, direction
 from instaseg.metrics.summary import average_scores, summary_rows, value_of, worst_samples
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.classify import require_classes
@@ -266,12 +266,14 @@ def short_name(column: str) -> str:
     --------
     >>> short_name("confusion_matrix.th_0_5.AP_TP"), short_name("confusion_matrix.avS")
     ('TP 0.5', 'avS')
-    >>> short_name("subsets.overlapping.mean_iou")
-    'overlapping mean_iou'
+    >>> short_name("subsets.overlapping.mean_iou"), short_name("post.F1")
+    ('overlapping mean_iou', 'post F1')
     """
     parts = column.split(".")
     if parts[0] == "subsets":
         return " ".join(parts[1:])
+    if parts[0] in OF_POINTS:  # each has the same scores
+        return " ".join(parts)
     if len(parts) == 3:
         digits = parts[1].removeprefix("th_").replace("_", ".")
         return f"{parts[2].removeprefix('AP_')} {digits}"

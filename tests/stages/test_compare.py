@@ -7,7 +7,13 @@ from shutil import copytree
 
 import pytest
 
+from instaseg.metrics.config import (
+    ClassEvaluationSettings,
+    EvaluationSettings,
+    PointEvaluationSettings,
+)
 from instaseg.stages.compare import comparison
+from instaseg.stages.evaluate import short_name
 
 
 def test_mean_and_standard_deviation_worked_out_by_hand():
@@ -20,6 +26,14 @@ def test_mean_and_standard_deviation_worked_out_by_hand():
     assert std["s"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     assert (mean["t"], number["t"]) == (0.5, 1)
     assert math.isnan(std["t"])
+
+
+@pytest.mark.parametrize(
+    "settings", [EvaluationSettings, ClassEvaluationSettings, PointEvaluationSettings]
+)
+def test_all_columns_of_a_summary_are_printed(settings):
+    columns = settings.model_fields["summary"].default
+    assert len({short_name(column) for column in columns}) == len(columns)
 
 
 def summary(experiment: Path) -> Path:
