@@ -7,6 +7,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -200,12 +201,15 @@ def _on_cluster(
         futures.update(submitted)
 
     submit(most)
-    for ended, future in enumerate(futures, start=1):
+    for ended, future in enumerate(futures):
         number = numbers.pop(future.key)
-        error = future.exception()
-        outcome: Result | _Failed = _lost(tasks[number], error) if error else future.result()
+        try:
+            error = future.exception()
+            outcome: Result | _Failed = _lost(tasks[number], error) if error else future.result()
+        except CancelledError:  # a scheduler that goes takes all of its tasks with it
+            outcome = _Failed(f"{tasks[number]}: cancelled")
         future.release()
-        if client.status != "running":
+        if future.cancelled() or client.status != "running":
             raise StageError(
                 f"{description}: the dask scheduler is gone after {ended} of {len(tasks)}"
                 " tasks; start it again and run the same command with -id"

@@ -3,6 +3,9 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,10 +43,27 @@ def dies(number: int) -> int:
     return number
 
 
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def breaks(number: int) -> int:
     if number == 1:
         raise ValueError("no such luck")
     return number
+
+
+SCHEDULER = """
+import sys, time
+from pathlib import Path
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False,
+                      protocol="tcp", dashboard_address=None) as cluster:
+        Path(sys.argv[1]).write_text(cluster.scheduler_address)
+        time.sleep(60)
+"""
+"""A scheduler and its worker in one process; writes its address to a file."""
 
 
 def test_results_come_in_the_order_of_the_tasks():
@@ -117,6 +137,21 @@ def test_a_running_scheduler_is_used_and_left_running():
         for _ in range(2):
             (worker,) = set(run_tasks(process, range(3), workers=workers, description="t"))
             assert worker != os.getpid()
+
+
+def test_a_scheduler_that_goes_in_the_middle_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "SECONDS_TO_CONNECT", 1)
+    address = tmp_path / "address"
+    command = [sys.executable, "-c", SCHEDULER, str(address)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as its:
+        try:
+            while not address.exists() or not address.read_text():
+                time.sleep(0.1)
+            workers = Workers(scheduler=address.read_text())
+            with pytest.raises(StageError, match=r"the dask scheduler is gone after \d of 2"):
+                run_tasks(die, [0, 1], workers=workers, description="t")
+        finally:
+            its.kill()
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
