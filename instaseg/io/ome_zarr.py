@@ -171,7 +171,7 @@ def _level(
         *multiscale.get("coordinateTransformations", ()),
     ):
         if transformation.get("type") == "scale":
-            scale = scale * np.array(transformation["scale"], dtype=float)
+            scale = scale * _sides(transformation.get("scale"), ndim, folder)
     return Level(
         axes=tuple(str(axis.get("name")) for axis in axes),
         scale=tuple(scale.tolist()),
@@ -179,10 +179,33 @@ def _level(
     )
 
 
+def _sides(stored: Any, ndim: int, folder: Path) -> NDArray[np.float64]:
+    """Return the size of a voxel along each axis."""
+    try:
+        sides = np.array(stored, dtype=np.float64)
+    except (TypeError, ValueError):
+        sides = np.zeros(0)
+    if sides.shape != (ndim,) or not np.all((sides > 0) & np.isfinite(sides)):
+        raise DataError(
+            f"{folder}: coordinateTransformations: expected a scale of {ndim} numbers above 0, one"
+            f" for each axis, found {stored}; correct it"
+        )
+    return sides
+
+
 def _multiscale(folder: Path) -> dict[str, Any]:
     """Return the image's metadata of a group, empty if it is no image."""
     found = _attributes(folder).get("multiscales") or [{}]
-    return dict(found[0])
+    image = found[0] if isinstance(found, list) else None
+    datasets = (image.get("datasets") or []) if isinstance(image, dict) else None
+    if not isinstance(datasets, list) or not all(
+        isinstance(one, dict) and "path" in one for one in datasets
+    ):
+        raise DataError(
+            f"{folder}: multiscales: expected a list of images, each with datasets that have a"
+            f" path, found {json.dumps(found)}; write it again"
+        )
+    return dict(image or {})
 
 
 def _attributes(folder: Path) -> dict[str, Any]:

@@ -143,6 +143,29 @@ def test_axes_that_do_not_fit_the_array_are_refused(tmp_path, volume):
         open_array(tmp_path / "a.zarr", "0")
 
 
+@pytest.mark.parametrize(
+    "scale", [[1.0], [2.0, 0.5, 0.0], ["a", "b", "c"], None], ids=["one", "zero", "texts", "none"]
+)
+def test_scales_that_are_no_sizes_are_refused(tmp_path, volume, scale):
+    folder = tmp_path / "a.zarr"
+    write_image(folder, volume[0, 0], "zyx", [2.0, 0.5, 0.5])
+    content = json.loads((folder / ".zattrs").read_text())
+    level = content["multiscales"][0]["datasets"][0]
+    level["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
+    (folder / ".zattrs").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"a.zarr/0: coord.* a scale of 3 numbers above 0.* found"):
+        find_samples(folder, DataSettings(ndim=3))
+
+
+@pytest.mark.parametrize("found", [{"a": 1}, ["a"], [{"datasets": [{"a": 1}]}], [{"datasets": 1}]])
+def test_metadata_of_another_form_are_refused(tmp_path, volume, found):
+    folder = tmp_path / "a.zarr"
+    write_image(folder, volume[0, 0], "zyx", [2.0, 0.5, 0.5])
+    (folder / ".zattrs").write_text(json.dumps({"multiscales": found}))
+    with pytest.raises(DataError, match=r"a.zarr: multiscales: expected a list of images, each"):
+        find_samples(folder, DataSettings(ndim=3))
+
+
 def test_metadata_of_zarr_format_3_are_found(tmp_path):
     ome = {"version": "0.5", "multiscales": [{"datasets": [{"path": "s0"}]}]}
     content = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
