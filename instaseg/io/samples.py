@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -392,7 +393,7 @@ def _expected_axes(ndim: int, channels: int) -> str:
 
 def _channels_advice(shape: tuple[int, ...], ndim: int, channels: int) -> str:
     """Return what to do about an image whose axes do not fit."""
-    found = shape[-1] if shape[-1] in (3, 4) else shape[0]
+    found = 0 if not shape else shape[-1] if shape[-1] in (3, 4) else shape[0]
     if len(shape) == ndim + 1 and found <= 16:
         colour = {3: " (RGB)", 4: " (RGB and transparency)"}.get(found, "")
         if channels == 1:
@@ -508,7 +509,7 @@ def _container_sample(path: Path, settings: DataSettings, wanted: Wanted) -> Sam
         labels=labels,
         mask=Source(path, mask) if mask and has_array(path, mask) else None,
         classes=Source(path, classes) if has_array(path, classes) else None,
-        resolution=_resolution(attributes, settings),
+        resolution=_resolution(attributes, settings, f"{path}: {raw_key}"),
         units=_units(attributes, settings.ndim),
         channels=settings.num_channels,
         truth=truth,
@@ -550,12 +551,22 @@ def _stored_key(path: Path, key: str) -> str:
     return (ome_zarr.label_key(path) if key == usual["gt_key"].default else None) or key
 
 
-def _resolution(attributes: Mapping[str, Any], settings: DataSettings) -> tuple[float, ...]:
+def _resolution(
+    attributes: Mapping[str, Any], settings: DataSettings, array: str
+) -> tuple[float, ...]:
     """Return the voxel size: as configured, as stored, else 1; of the last axes."""
     if settings.voxel_size is not None:
         return settings.voxel_size
     stored = attributes.get("resolution")
-    values = () if stored is None else tuple(float(v) for v in np.ravel(stored))
+    try:
+        values = () if stored is None else tuple(float(v) for v in np.ravel(stored))
+    except (TypeError, ValueError):
+        values = (math.nan,)
+    if not all(0 < value < math.inf for value in values[-settings.ndim :]):
+        raise DataError(
+            f"{array}: attribute resolution: expected numbers above 0, one for each axis, found"
+            f" {stored}; correct it, or set data.voxel_size"
+        )
     return values[-settings.ndim :] if len(values) >= settings.ndim else (1.0,) * settings.ndim
 
 
@@ -608,7 +619,7 @@ def _image_sample(image: Path, label: Path | None, settings: DataSettings) -> Sa
         labels=of_labels,
         classes=of_classes,
         mask=None,
-        resolution=_resolution({}, settings),
+        resolution=_resolution({}, settings, str(image)),
         units=_units({}, settings.ndim),
         channels=settings.num_channels,
     )

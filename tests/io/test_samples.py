@@ -250,3 +250,23 @@ def test_instances_of_other_axes_are_refused(tmp_path):
     (sample,) = find_samples(tmp_path, GREY)
     with pytest.raises(DataError, match=r"shape \(6, 7\); expected \(n, y, x\), one channel per"):
         sample.open_labels()
+
+
+@pytest.mark.parametrize("stored", ["abc", [0.0, 1.0], [float("nan"), 1.0], [-1.0, 1.0]])
+def test_voxel_sizes_that_are_none_are_refused(tmp_path, stored):
+    attributes = {"resolution": stored}
+    write_array(tmp_path / "a.zarr", "volumes/raw", np.ones((6, 7)), attributes=attributes)
+    with pytest.raises(
+        DataError, match=r"a.zarr: volumes/raw: attribute resolution: expected numb"
+    ):
+        find_samples(tmp_path, DataSettings())
+    (sample,) = find_samples(tmp_path, DataSettings(voxel_size=[2, 1]))
+    assert sample.resolution == (2, 1)
+
+
+def test_an_image_without_axes_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["volumes/raw"] = 3
+    (sample,) = find_samples(tmp_path, DataSettings())
+    with pytest.raises(DataError, match=r"has shape \(\); expected \(y, x\)"):
+        sample.open_raw()
