@@ -545,6 +545,8 @@ def _float_advice(labels: Reader) -> str:
     """Return what to do about labels of another type."""
     if labels.dtype == np.bool_:
         return "This is a mask: label its components first, for example with skimage.measure.label"
+    if not np.issubdtype(labels.dtype, np.floating):
+        return "Export them again"
     for index in slabs(labels.shape):
         block: NDArray[Any] = labels[index]
         if not np.array_equal(block, np.round(block)):

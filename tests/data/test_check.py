@@ -296,3 +296,11 @@ def test_axes_that_images_have_not(name):
     with pytest.raises(ConfigError, match=rf"simple. {name}: expected axes from 0 to 1.*\[1, 2\]"):
         check_augmentation(settings, GREY, instances="separate")
     check_augmentation(settings, DataSettings(ndim=3), instances="separate")
+
+
+def test_labels_that_are_texts_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["volumes/raw"] = np.arange(30.0).reshape(5, 6)
+        file["volumes/gt_labels"] = np.full((5, 6), b"a")
+    with pytest.raises(DataError, match=r"labels are \|S1; expected integers.* Export them again"):
+        check_samples(find_samples(tmp_path, GREY), GREY, labels="required", least_shape=(1, 1))
