@@ -7,6 +7,7 @@ import tomllib
 import numpy as np
 import pytest
 
+from instaseg.blockwise.store import open_store
 from instaseg.io.arrays import array_attributes, has_array, open_array
 from instaseg.io.samples import read_whole
 from instaseg.methods.patches import assemble
@@ -332,6 +333,22 @@ def test_two_workers_give_the_same_instances(experiment, run):
     assert {folder / f"{name}.zarr" / "vote_instances" / "0.0" for name in TEST} <= changed
     for name, array in before.items():
         np.testing.assert_array_equal(read(folder / f"{name}.zarr", "vote_instances"), array)
+
+
+def test_blocks_of_a_result_that_is_there_are_removed(experiment, run):
+    """A run that is killed between the two leaves them, and so does one that goes on at once."""
+    checkpoint, parameters = best(experiment)
+    folder = experiment / "test" / "instances" / checkpoint / parameters
+    left = [folder / f"{TEST[0]}.blocks", folder / f"{TEST[1]}.repair"]
+    for blocks in left:
+        open_store(blocks, "made from something").write("step", 0, {"a": np.zeros(3)})
+    (own := folder / f"{TEST[2]}.blocks").mkdir()
+    (own / "notes.txt").write_text("not of this program")
+    done = run("--do", "label", "postprocess", "-id", experiment)
+    assert done.code == 0, done.err
+    assert "label: 3 of 3 samples done, skipped" in done.err
+    assert not any(blocks.exists() for blocks in left)
+    assert (own / "notes.txt").is_file()
 
 
 def test_cleanup(experiment, run):

@@ -11,7 +11,7 @@ from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.decoding import assembly_device, checkpoint_decoder, require_decoded
 from instaseg.stages.labelling import LabelTask, for_type, label_in_blocks, label_sample, refinement
-from instaseg.stages.missing import forget_blocks, skip_done
+from instaseg.stages.missing import forget_blocks, remove_blocks, skip_done
 from instaseg.stages.predicting import prediction_fingerprint, require_predictions
 from instaseg.stages.results.table import RESULTS
 from instaseg.stages.selection import Selection, select
@@ -48,6 +48,7 @@ def run(context: Context) -> None:
             in_blocks=label_in_blocks,
             description="label",
         )
+    remove_blocks(task.blocks for task in tasks)
 
 
 def label_tasks(context: Context, dataset: Dataset, selection: Selection) -> list[LabelTask]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from instaseg.blockwise.store import BlockStore
+from instaseg.blockwise.store import MADE_FROM, BlockStore
 from instaseg.stages.context import Context
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,17 @@ def forget_blocks(context: Context, folders: Iterable[Path]) -> None:
     """Delete finished blocks of earlier runs with ``--overwrite``, which begins at the start."""
     if context.options.existing == "overwrite":
         for folder in folders:
+            BlockStore(folder).remove()
+
+
+def remove_blocks(folders: Iterable[Path]) -> None:
+    """Delete blocks of earlier runs once the results are there: nothing goes on with them.
+
+    A run removes its own; left are those of one that was killed just then, or before it was done
+    at once.
+    """
+    for folder in folders:
+        if (folder / MADE_FROM).is_file():
             BlockStore(folder).remove()
 
 

@@ -20,7 +20,7 @@ from instaseg.postprocess.scene import Scene
 from instaseg.run.fingerprint import fingerprint
 from instaseg.stages.context import Context, Dataset
 from instaseg.stages.label import instances_fingerprint
-from instaseg.stages.missing import forget_blocks, skip_done
+from instaseg.stages.missing import forget_blocks, remove_blocks, skip_done
 from instaseg.stages.predicting import require_predictions
 from instaseg.stages.results.instances import LABELLED, REPAIRED
 from instaseg.stages.results.table import RESULTS
@@ -105,6 +105,7 @@ def run(context: Context) -> str | None:
             in_blocks=repair_in_blocks,
             description="postprocess",
         )
+    remove_blocks(task.blocks for task in tasks)
     return None
 
 
