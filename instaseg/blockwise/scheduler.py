@@ -34,6 +34,10 @@ LEAST_UNDER_WAY = 32
 """Tasks that a cluster holds at least; workers may join while they are done."""
 
 
+ONE_THREAD = {"NUMBA_NUM_THREADS": "1"}
+"""Environment of a process of a local cluster. Dask itself tells OpenMP and the like, not numba."""
+
+
 @dataclass(frozen=True)
 class Workers:
     """Where tasks run.
@@ -273,7 +277,10 @@ def connect(workers: Workers) -> Iterator[Client]:
             with _environment_kept():
                 cluster = stack.enter_context(
                     LocalCluster(
-                        n_workers=workers.count, threads_per_worker=1, dashboard_address=":0"
+                        n_workers=workers.count,
+                        threads_per_worker=1,
+                        dashboard_address=":0",
+                        env=ONE_THREAD,
                     )
                 )
                 client = stack.enter_context(Client(cluster))

@@ -43,6 +43,12 @@ def dies(number: int) -> int:
     return number
 
 
+def numba_threads(_: int) -> int:
+    import numba
+
+    return numba.config.NUMBA_NUM_THREADS
+
+
 def die(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -126,6 +132,11 @@ def test_local_cluster_gives_the_same_in_other_processes():
     before = dict(os.environ)
     assert os.getpid() not in run_tasks(process, range(2), workers=workers, description="t")
     assert dict(os.environ) == before, "a cluster sets OMP_NUM_THREADS=1, which must not stay"
+
+
+def test_processes_of_a_local_cluster_have_one_thread_each():
+    done = run_tasks(numba_threads, range(2), workers=Workers(2), description="t")
+    assert done == [1, 1]
 
 
 def test_a_running_scheduler_is_used_and_left_running():
