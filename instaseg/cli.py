@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _import_biapy(words[1:])
     arguments = parser().parse_args(words)
     os.environ.setdefault(*SHORT_SPIN)
+    _share_threads()
     from instaseg.training.ranks import joined
 
     with joined() as ranks:
@@ -58,6 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.dry_run:
             return _tell(session.plan_text()) if ranks.first else DONE
         return _work(session, ["run_ppp.py", *(sys.argv[1:] if argv is None else argv)], now)
+
+
+def _share_threads() -> None:
+    """Give numba as many threads as ``OMP_NUM_THREADS`` says, where it is set.
+
+    Numba starts one for each core otherwise, and OpenMP has as many from then on: networks would
+    compute with other numbers of threads, and sums in another order, after the first labelling.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0 and "numba" not in sys.modules:
+        os.environ.setdefault("NUMBA_NUM_THREADS", wanted)
 
 
 Problem = tuple[str, int]

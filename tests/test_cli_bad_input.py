@@ -793,3 +793,22 @@ def test_ctrl_c_while_predicting_leaves_no_array_that_looks_finished(work):
     assert code == 130
     left = [path.name for path in predicted.glob("*/volumes/pred_*")]
     assert all(name.endswith(".partial") for name in left)
+
+
+@pytest.mark.parametrize(("given", "threads"), [("1", "1"), ("0", "None"), ("2,1", "None")])
+def test_numba_has_the_threads_that_openmp_is_given(tmp_path, given, threads):
+    code = (
+        "import os; from instaseg.cli import main; main(['--do', 'status']);"
+        " print(os.environ.get('NUMBA_NUM_THREADS'))"
+    )
+    left = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=left | {"OMP_NUM_THREADS": given, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == threads
+    assert "expected an experiment" in done.stderr
