@@ -11,7 +11,7 @@ a step reads around a block is told in :mod:`instaseg.methods.patches.block_step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -183,18 +183,28 @@ def add_edges(parts: Callable[[], Iterable[EdgeSums]], nodes: int) -> EdgeSums:
     for part in parts():
         waiting.append(_edge_keys(part, nodes))
         if sum(map(len, waiting)) > len(found) // 4 + MOST_WAITING:
-            found, waiting = np.unique(np.concatenate([found, *waiting])), []
-    found = np.unique(np.concatenate([found, *waiting]))
+            found, waiting = _each_once([found, *waiting]), []
+    found = _each_once([found, *waiting])
     every, same = np.zeros((len(found), 2), np.int64), np.zeros((len(found), 2), np.int64)
     for part in parts():
         place = np.searchsorted(found, _edge_keys(part, nodes))
-        np.add.at(every, place, part.every)
-        np.add.at(same, place, part.same)
+        every[place] += part.every  # a part has every edge once
+        same[place] += part.same
     return EdgeSums(np.stack(np.divmod(found, max(nodes, 1)), axis=1), every, same)
 
 
 MOST_WAITING = 1 << 20
 """Edges that wait to be sorted in among those known, beside a quarter of these."""
+
+
+def _each_once(keys: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the numbers of several arrays, each once, sorted.
+
+    ``numpy.unique`` hashes, which takes eight times as long for numbers that are sorted in parts.
+    """
+    found = np.concatenate(keys)
+    found.sort(kind="stable")
+    return found[np.append(True, found[1:] != found[:-1])] if len(found) else found
 
 
 def _edge_keys(part: EdgeSums, nodes: int) -> NDArray[np.int64]:
