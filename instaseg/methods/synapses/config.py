@@ -65,6 +65,11 @@ class SynapsesSettings(Table):
         return self.kind == "post_vector"
 
     @property
+    def connects(self) -> bool:
+        """Whether sites belong together."""
+        return self.kind in ("pre_post", "post_vector")
+
+    @property
     def masks(self) -> bool:
         """Whether the network learns painted clefts."""
         return self.kind == "cleft" and self.cleft_target == "masks"
@@ -81,7 +86,7 @@ class SynapsesSettings(Table):
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
-        if self.kind in ("pre_post", "post_vector") and self.partner_distance is None:
+        if self.connects and self.partner_distance is None:
             raise ValueError(
                 f"partner_distance must be given where kind = '{self.kind}': the greatest distance"
                 " of two sites that belong together, in the unit of data.voxel_size"
@@ -159,6 +164,12 @@ def disagreements(tables: Mapping[str, Table]) -> Iterator[Problem]:
     label = tables.get("vote_instances")
     if label is not None and not method.masks:
         yield from without_effect("vote_instances", label, ("min_voxels",), "sites that are peaks")
+    if label is not None:
+        others = {"pre", "post", "cleft"} - {*SITES[method.kind]}
+        keys = [f"{site}_threshold" for site in sorted(others)]
+        keys += [] if method.vectors else ["cluster_distance"]
+        keys += [] if method.connects else ["max_pair_distance", "unpaired", "neurons_key"]
+        yield from without_effect("vote_instances", label, keys, f"kind = '{method.kind}'")
     data = tables.get("data")
     if isinstance(data, DataSettings) and data.voxel_size is None:
         yield (
@@ -180,6 +191,6 @@ def disagreements(tables: Mapping[str, Table]) -> Iterator[Problem]:
 
 def scored_of(method: SynapsesSettings) -> tuple[str, ...]:
     """Return what results of the method have scores for: kinds of points, and connections."""
-    if method.kind in ("pre_post", "post_vector"):
+    if method.connects:
         return ("connections", "pre", "post")
     return (method.kind,)

@@ -60,3 +60,35 @@ def test_keys_that_only_other_kinds_use_are_refused():
     messages = dict(disagreements(tables))
     assert "no effect with kind = 'post'; got 50.0" in messages["method", "vector_radius"]
     assert "with sites that are peaks; got 9" in messages["vote_instances", "min_voxels"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("pre_post", ("cleft_threshold", "cluster_distance")),
+        ("post_vector", ("cleft_threshold", "pre_threshold")),
+        (
+            "cleft",
+            (
+                *("cluster_distance", "max_pair_distance", "neurons_key"),
+                *("post_threshold", "pre_threshold", "unpaired"),
+            ),
+        ),
+    ],
+)
+def test_keys_of_sites_and_connections_that_are_not_predicted_are_refused(kind, keys):
+    label = PointSettings(
+        pre_threshold=0.3,
+        post_threshold=0.3,
+        cleft_threshold=0.3,
+        cluster_distance=2,
+        max_pair_distance=2,
+        unpaired="drop",
+        neurons_key="a",
+    )
+    method = SynapsesSettings(kind=kind, blob_radius=40, partner_distance=50)
+    found = dict(disagreements({"method": method, "vote_instances": label}))
+    assert sorted(key for _, key in found) == sorted(keys)
+    assert all(f"has no effect with kind = '{kind}'" in message for message in found.values())
+    left_out = {"method": method, "vote_instances": PointSettings()}
+    assert list(disagreements(left_out)) == []
