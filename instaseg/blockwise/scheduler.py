@@ -212,8 +212,9 @@ def _on_cluster(
             outcome: Result | _Failed = _lost(tasks[number], error) if error else future.result()
         except CancelledError:  # a scheduler that goes takes all of its tasks with it
             outcome = _Failed(f"{tasks[number]}: cancelled")
+        cancelled = future.cancelled()  # after its release it may count as such
         future.release()
-        if future.cancelled() or client.status != "running":
+        if cancelled or client.status != "running":
             raise StageError(
                 f"{description}: the dask scheduler is gone after {ended} of {len(tasks)}"
                 " tasks; start it again and run the same command with -id"

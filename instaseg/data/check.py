@@ -30,13 +30,24 @@ _MOST_LINES = 50
 _FLAT = "has the same value everywhere; expected one with contrast"
 
 
+Overlaps = Literal["may_overlap", "apart_to_learn", "apart_to_score"]
+"""Whether true instances may overlap, and why not."""
+
+_WHY_APART = {
+    "apart_to_learn": "overlapping ground truth needs the method patches with method.foreground ="
+    " 'count'. Set it, or name labels that do not overlap with data.gt_key",
+    "apart_to_score": "scores of boundaries have no meaning there. Set evaluation.boundaries ="
+    " 'skip', or name labels that do not overlap with data.gt_key",
+}
+
+
 def check_samples(
     samples: Sequence[Sample],
     settings: DataSettings,
     *,
     labels: Literal["required", "optional"],
     least_shape: Sequence[int],
-    instances: Literal["may_overlap", "separate"] = "may_overlap",
+    instances: Overlaps = "may_overlap",
     truth_faults: TruthFaults | None = None,
     instance_classes: int = 0,
 ) -> None:
@@ -54,9 +65,9 @@ def check_samples(
         ``required`` for training and validation, ``optional`` for data that is only segmented.
     least_shape : sequence of int
         Least extent of an image in voxels, per spatial axis.
-    instances : {"may_overlap", "separate"}
-        ``separate`` for training a method that cannot tell how many instances are on a voxel:
-        samples whose instances overlap are refused.
+    instances : {"may_overlap", "apart_to_learn", "apart_to_score"}
+        Samples whose instances overlap are refused where a method is trained that cannot tell how
+        many instances are on a voxel, and where boundaries are scored.
     truth_faults : callable, optional
         Checks the values of ground truth that is not instances, in place of the check of those.
     instance_classes : int
@@ -163,7 +174,7 @@ def _truth_faults(
 def instance_truth_faults(
     sample: Sample,
     needed: Literal["required", "optional"],
-    overlaps: Literal["may_overlap", "separate"],
+    overlaps: Overlaps,
 ) -> Iterator[str]:
     """Yield what is wrong with the values of instances.
 
@@ -173,7 +184,7 @@ def instance_truth_faults(
         With ground truth.
     needed : {"required", "optional"}
         Whether something has to be labelled.
-    overlaps : {"may_overlap", "separate"}
+    overlaps : {"may_overlap", "apart_to_learn", "apart_to_score"}
         Whether instances may overlap.
     """
     reader = sample.open_labels()
@@ -426,7 +437,7 @@ def _look_at_channels(instances: Reader) -> _Channels:
 def _instance_faults(
     instances: Reader,
     needed: Literal["required", "optional"],
-    overlaps: Literal["may_overlap", "separate"],
+    overlaps: Overlaps,
 ) -> Iterator[str]:
     """Yield faults in the values of instance channels."""
     if not (np.issubdtype(instances.dtype, np.integer) or instances.dtype == np.bool_):
@@ -459,12 +470,8 @@ def _instance_faults(
             f"instance channels {pairs} have the same voxels; expected each instance once. Remove"
             " one of the two"
         )
-    if overlaps == "separate" and found.most > 1:
-        yield (
-            f"instances overlap, up to {found.most} on a voxel; overlapping ground truth needs"
-            " the method patches with method.foreground = 'count'. Set it, or name labels that do"
-            " not overlap with data.gt_key"
-        )
+    if overlaps != "may_overlap" and found.most > 1:
+        yield f"instances overlap, up to {found.most} on a voxel; {_WHY_APART[overlaps]}"
 
 
 def _named(channels: list[int]) -> str:

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 
 from instaseg.config.schema import agreement
-from instaseg.data.check import TruthFaults, check_augmentation, check_samples
+from instaseg.data.check import Overlaps, TruthFaults, check_augmentation, check_samples
 from instaseg.errors import ConfigError, DataError, InstasegError
 from instaseg.inference.augmentation import symmetries
 from instaseg.io.samples import Sample
 from instaseg.methods.base import LabelsSomeInBlocks, Method
-from instaseg.metrics.config import instance_class_score_names
+from instaseg.metrics.config import EvaluationSettings, instance_class_score_names
 from instaseg.models.shapes import check_input_shape
 from instaseg.postprocess.config import ON_PREDICTIONS
 from instaseg.run.experiment import Experiment, latest_experiment
@@ -154,7 +154,8 @@ def check_sweep(stages: Sequence[Stage], context: Context) -> None:
         If they do not, with each other or with the method, or it is none.
     """
     names = {stage.name for stage in stages}
-    if names & {"validate", "validate_checkpoints"} and context.config.validation.prediction_only:
+    choosing = {"train", "validate", "validate_checkpoints"}
+    if names & choosing and context.config.validation.prediction_only:
         _check_prediction_metric(context)
     if "cross_validate" in names and context.config.validation.prediction_only:
         raise ConfigError(
@@ -407,16 +408,19 @@ def _check_rotations(samples: Sequence[Sample], context: Context) -> None:
             )
 
 
-def _instances(
-    need: str, stages: Sequence[Stage], context: Context
-) -> Literal["may_overlap", "separate"]:
+def _instances(need: str, stages: Sequence[Stage], context: Context) -> Overlaps:
     """Return whether instances of a data set may overlap: where the loss sees them, by method.
 
-    Segmenting and scoring overlapping data with a method that keeps instances apart is allowed.
+    Segmenting and scoring overlapping data with a method that keeps instances apart is allowed, but
+    for scores of boundaries.
     """
     role = need.partition("+")[0]
     learnt = role == "train" or (role == "val" and _has_validation_loss(stages, context))
-    return "separate" if learnt and not context.method.labels_may_overlap else "may_overlap"
+    if learnt and not context.method.labels_may_overlap:
+        return "apart_to_learn"
+    evaluation = context.config.evaluation
+    boundaries = isinstance(evaluation, EvaluationSettings) and evaluation.boundaries != "skip"
+    return "apart_to_score" if boundaries and role != "train" else "may_overlap"
 
 
 def _truth_faults(context: Context) -> TruthFaults | None:

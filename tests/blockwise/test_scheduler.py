@@ -25,6 +25,11 @@ def odd_only(number: int) -> int:
     return number
 
 
+def process_after_a_while(_: int) -> int:
+    time.sleep(0.05)  # so that one process does not do everything while the other one starts
+    return os.getpid()
+
+
 def process(_: int) -> int:
     return os.getpid()
 
@@ -96,7 +101,7 @@ def test_a_defect_names_its_task_and_the_rest_is_done(count, caplog):
 def test_a_pool_keeps_its_processes_and_starts_none_for_one_task():
     with Pool(Workers(count=2)) as pool:
         assert pool.run(process, [0], description="t") == [os.getpid()]
-        first = set(pool.run(process, range(200), description="t"))
+        first = set(pool.run(process_after_a_while, range(40), description="t"))
         second = set(pool.run(process, range(8), description="t"))
         assert pool.run(square, [], description="t") == []
         with pytest.raises(StageError, match="1 of 2 failed"):

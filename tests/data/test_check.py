@@ -225,12 +225,18 @@ def test_overlapping_truth_needs_a_method_that_counts(tmp_path, monkeypatch):
     samples = find_samples(tmp_path, GREY)
     check_samples(samples, GREY, labels="required", least_shape=(8, 8))
     with pytest.raises(DataError) as caught:
-        check_samples(samples, GREY, labels="required", least_shape=(8, 8), instances="separate")
+        check_samples(
+            samples, GREY, labels="required", least_shape=(8, 8), instances="apart_to_learn"
+        )
     assert str(caught.value).splitlines()[1:] == [
         "  - a: instances overlap, up to 2 on a voxel; overlapping ground truth needs"
         " the method patches with method.foreground = 'count'. Set it, or name labels that do not"
         " overlap with data.gt_key"
     ]
+    with pytest.raises(DataError, match=r"a: instances overlap.* boundaries = 'skip'"):
+        check_samples(
+            samples, GREY, labels="required", least_shape=(8, 8), instances="apart_to_score"
+        )
 
 
 def test_damaged_instances(tmp_path):
