@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
 
+import hypothesis
 import numpy as np
 import pytest
 
 from instaseg.cli import main
 from instaseg.io.arrays import open_array, write_array
 from instaseg.io.samples import read_whole
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def draw_nuclei(shape, count, seed):

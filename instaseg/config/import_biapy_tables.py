@@ -215,6 +215,7 @@ def _normalization(source: Source) -> dict[str, Any]:
         return {"kind": "percentile", "lower": float(lower), "upper": float(upper)}
     match kind:
         case None:
+            source.remark(f"{prefix}TYPE", "not said; percentiles become 0 and 1, BiaPy has others")
             return {}
         case "zero_mean_unit_variance" | "custom":
             return {"kind": "mean_std"}

@@ -480,9 +480,13 @@ def _discover(folder: Path, settings: DataSettings, truth: Wanted) -> list[Sampl
         suffixes = {"zarr": ZARR_SUFFIXES, "hdf": HDF_SUFFIXES}.get(
             wanted, ZARR_SUFFIXES + HDF_SUFFIXES
         )
-        if folder.suffix.lower() in suffixes:
-            return [_container_sample(folder, settings, truth)]
-        containers = [p for p in visible_files(folder) if p.suffix.lower() in suffixes]
+        own = [folder] if folder.suffix.lower() in suffixes else visible_files(folder)
+        containers = [p for p in own if p.suffix.lower() in suffixes]
+        if containers and settings.stack == "z":
+            raise DataError(
+                f"{folder}: expected image files, which data.stack = 'z' makes volumes of, found"
+                f" {containers[0].name}; set data.stack = 'none'"
+            )
         if containers:
             return [_container_sample(path, settings, truth) for path in containers]
     if wanted in ("auto", "tiff"):
@@ -562,12 +566,13 @@ def _resolution(
         values = () if stored is None else tuple(float(v) for v in np.ravel(stored))
     except (TypeError, ValueError):
         values = (math.nan,)
-    if not all(0 < value < math.inf for value in values[-settings.ndim :]):
+    enough = stored is None or len(values) >= settings.ndim
+    if not enough or not all(0 < value < math.inf for value in values[-settings.ndim :]):
         raise DataError(
             f"{array}: attribute resolution: expected numbers above 0, one for each axis, found"
             f" {stored}; correct it, or set data.voxel_size"
         )
-    return values[-settings.ndim :] if len(values) >= settings.ndim else (1.0,) * settings.ndim
+    return values[-settings.ndim :] or (1.0,) * settings.ndim
 
 
 def _units(attributes: Mapping[str, Any], ndim: int) -> tuple[str, ...]:

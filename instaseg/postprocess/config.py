@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from instaseg.settings import Table
 
@@ -242,6 +242,17 @@ class VoronoiSettings(Table):
     without_instance: Literal["background", "new"] = "background"
     """What becomes of a connected part of the mask in which no instance is: `background`, or a
     `new` instance."""
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        usual = {name: field.default for name, field in type(self).model_fields.items()}
+        unused = [name for name, value in usual.items() if getattr(self, name) != value]
+        if self.head is None and unused:
+            raise ValueError(
+                "head must name the head of the prediction that makes the mask, because"
+                f" {unused[0]} is given; got none"
+            )
+        return self
 
 
 ON_PREDICTIONS = frozenset({"median"})

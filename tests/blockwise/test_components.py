@@ -83,7 +83,7 @@ def test_masks_are_labelled_right_whatever_the_parity_of_their_sides(shape):
 
 
 @given(VOLUMES, st.sampled_from(["all", "faces"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_blocks_give_the_components_of_the_whole(volume, neighbours):
     values, block_shape = volume
     components, numbers = in_blocks(values, block_shape, neighbours)

@@ -3,7 +3,7 @@
 import pickle
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from instaseg.blockwise.grid import BlockGrid, read_every
@@ -11,7 +11,6 @@ from instaseg.blockwise.store import open_store
 from instaseg.geometry import Box
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_blocks_that_touch_a_box_are_those_that_share_voxels_with_it(data):
     axes = data.draw(st.sampled_from([2, 3]))

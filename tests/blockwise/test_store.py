@@ -99,7 +99,7 @@ def test_missing_blocks_and_arrays_are_named(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_damage_is_found_and_the_file_made_again(tmp_path_factory, data):
     store = open_store(tmp_path_factory.mktemp("store"), "a")
     store.write("rank", 0, ARRAYS)

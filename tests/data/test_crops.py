@@ -50,7 +50,7 @@ def layered_image(layers, mask=None):
     return CropImage(raw, layers, mask, SAME, (1.0,) * (layers.ndim - 1), len(layers))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_reading_outside_is_numpys_reflect_padding(data):
     shape = data.draw(st.tuples(st.integers(1, 5), st.integers(2, 6)))

@@ -70,7 +70,7 @@ def test_a_chain_takes_two_layers_whatever_its_order():
     assert len(pack(row).layers) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_layers_hold_every_voxel_of_every_instance(data):
     shape = data.draw(array_shapes(min_dims=3, max_dims=4, max_side=5))

@@ -61,7 +61,7 @@ def test_a_few_bright_pixels_on_an_even_ground():
     assert result.max() == pytest.approx(1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     image=npst.arrays(
         st.sampled_from([np.uint8, np.int16, np.uint16, np.int32, np.float32]),

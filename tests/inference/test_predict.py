@@ -99,7 +99,7 @@ def cases(draw):
     return small, with_tile(*(32 if ndim == 2 else 18,) * ndim), shape, margin
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     case=cases(),
     symmetries=st.sampled_from(["none", "flips", "flips_and_rotations"]),

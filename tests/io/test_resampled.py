@@ -75,7 +75,7 @@ def test_large_integers_keep_their_digits():
     assert (whole(ResampledReader(image, (7,), "linear")) == 2**31 - 5).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.integers(1, 12), min_size=2, max_size=3),
     how=st.sampled_from(["linear", "nearest"]),

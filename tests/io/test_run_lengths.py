@@ -17,7 +17,7 @@ def test_runs_go_from_left_to_right_then_down():
 
 
 @given(npst.arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_mask_comes_back(mask):
     text = encode(mask)
     if mask.any():
@@ -27,7 +27,7 @@ def test_a_mask_comes_back(mask):
 
 
 @given(npst.arrays(np.uint8, (5, 6), elements=st.integers(0, 4)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_labels_in_one_pass_are_those_one_by_one(labels):
     expected = [
         (label, encode(labels == label)) for label in range(1, 5) if (labels == label).any()

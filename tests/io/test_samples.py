@@ -252,7 +252,15 @@ def test_instances_of_other_axes_are_refused(tmp_path):
         sample.open_labels()
 
 
-@pytest.mark.parametrize("stored", ["abc", [0.0, 1.0], [float("nan"), 1.0], [-1.0, 1.0]])
+def test_only_image_files_are_stacked(tmp_path):
+    write_array(tmp_path / "a.zarr", "volumes/raw", np.ones((5, 6, 7)))
+    stacked = DataSettings(ndim=3, stack="z")
+    for folder in (tmp_path, tmp_path / "a.zarr"):
+        with pytest.raises(DataError, match=r"expected image files.* found a\.zarr; set data.st"):
+            find_samples(folder, stacked)
+
+
+@pytest.mark.parametrize("stored", ["abc", [2.0], [0.0, 1.0], [float("nan"), 1.0], [-1.0, 1.0]])
 def test_voxel_sizes_that_are_none_are_refused(tmp_path, stored):
     attributes = {"resolution": stored}
     write_array(tmp_path / "a.zarr", "volumes/raw", np.ones((6, 7)), attributes=attributes)

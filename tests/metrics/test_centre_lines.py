@@ -39,7 +39,7 @@ def plain_lines(array, ndim):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_thinned_together_as_if_alone(ndim, data):
     # scikit-image thins a volume of one plane as if it were 2-D, so two planes at least

@@ -103,7 +103,7 @@ def test_pooled_scores_are_those_of_one_large_sample():
     assert again["general"] == one["general"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_slabs_give_the_counts_of_the_whole(data):
     shape = data.draw(st.sampled_from([(7, 9), (5, 6, 4)]))

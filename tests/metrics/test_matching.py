@@ -51,7 +51,7 @@ MATRICES = hnp.arrays(
 
 
 @pytest.mark.parametrize("limit", [1 << 20, 0], ids=["dense components", "sparse components"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(matrix=MATRICES, threshold=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.9]))
 def test_components_reach_the_optimum_of_the_whole(limit, matrix, threshold):
     with pytest.MonkeyPatch.context() as patch:
@@ -62,7 +62,7 @@ def test_components_reach_the_optimum_of_the_whole(limit, matrix, threshold):
     assert cost == pytest.approx(expected_cost, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(matrix=MATRICES, threshold=st.sampled_from([0.0, 0.25, 0.5]))
 def test_greedy_equals_the_plain_loop(matrix, threshold):
     expected, left = [], matrix.copy()

@@ -32,7 +32,7 @@ def all_of(instances):
     return collect(instances, np.arange(len(instances)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_is_sent_shows_the_same(data):
     """Instances of a window under the same numbers; some instances under numbers from 0."""
@@ -122,7 +122,7 @@ SMALL = hnp.arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SMALL, st.data())
 def test_shared_voxels_equal_counting_every_pair(first, data):
     second = data.draw(
@@ -145,7 +145,7 @@ def test_shared_voxels_equal_counting_every_pair(first, data):
     assert list(zip(rows, columns, strict=True)) == sorted(expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), ndim=st.sampled_from([2, 3]))
 def test_blocks_give_what_the_whole_gives(on_disk, data, ndim):
     shape = data.draw(st.tuples(*[st.integers(1, 7)] * ndim))

@@ -64,7 +64,7 @@ def costs(truth, predicted, tolerance):
     return len(close), sum(close)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 30), min_size=1, max_size=5),
     st.lists(st.integers(0, 30), min_size=1, max_size=5),

@@ -294,7 +294,7 @@ def test_partly_labelled_truth_changes_nothing_about_what_was_found():
         assert partly["general"][name] == full["general"][name]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), ndim=st.sampled_from([2, 3]))
 def test_arrays_on_disk_score_like_those_in_memory(on_disk, data, ndim):
     def side(name):

@@ -38,7 +38,7 @@ def models(draw):
     return ModelSettings(**table, train_input_shape=thick, test_input_shape=thick)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(model=models(), more=st.tuples(*[st.integers(0, 2)] * 3))
 def test_output_shape_is_that_of_the_network(model, more):
     base = model.train_input_shape
@@ -54,7 +54,7 @@ def test_output_shape_is_that_of_the_network(model, more):
         assert expected == shape
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(model=models(), data=st.data())
 def test_sizes_between_the_valid_ones_do_not_fit(model, data):
     axis = data.draw(st.integers(0, model.ndim - 1))
@@ -69,7 +69,7 @@ def test_sizes_between_the_valid_ones_do_not_fit(model, data):
         assert shapes.shape_problem(model, near) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(model=models())
 def test_output_box_sees_no_more_than_its_halo(model):
     """The gradient of a small output box is zero outside the input box that belongs to it."""

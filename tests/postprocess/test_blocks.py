@@ -115,7 +115,7 @@ def cases(draw):
         relabel=st.sampled_from(["sequential", "keep"]),
     ),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_blocks_give_the_result_of_the_whole(case, options):
     instances, ndim, block_shape = case
     wanted = postprocess(instances, options, without_units(ndim))
@@ -163,7 +163,7 @@ def scenes(draw):
         relabel=st.sampled_from(["sequential", "keep"]),
     ),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_all_steps_together_are_the_same_in_any_blocks(case, options):
     instances, block_shape, scene = case
     if instances.ndim > scene.ndim:
@@ -177,7 +177,7 @@ def test_all_steps_together_are_the_same_in_any_blocks(case, options):
 
 
 @given(st.integers(0, 10**6), st.sampled_from([(7, 5), (12, 12), (30, 4)]))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_rings_in_rings_are_filled_as_in_the_whole(seed, block_shape):
     rng = np.random.default_rng(seed)
     labels = np.zeros((24, 26), np.int32)

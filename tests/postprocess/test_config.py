@@ -35,6 +35,7 @@ from instaseg.postprocess.config import (
         ({"remove_where": [[]]}, "got an empty list"),
         ({"remove_where": [["volumen < 5"]]}, 'did you mean "volume"'),
         ({"voronoi": {"most": 0}}, "greater than 0"),
+        ({"voronoi": {"most": 3}}, "head must name the head"),
     ],
 )
 def test_mistakes_are_refused(values, message):

@@ -69,7 +69,7 @@ def test_reach_is_the_sum_of_half_the_sides():
     st.lists(st.sampled_from(FILTERS), max_size=3),
     st.integers(0, 999),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_part_equals_that_part_of_the_whole(shape, block_shape, filters, seed):
     values = random_prediction((2, *shape), np.float16, seed)
     wanted = filter_channels(values, filters)

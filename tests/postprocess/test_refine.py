@@ -113,7 +113,7 @@ def plain(labels, radius, spacing, change):
     st.sampled_from(["erode", "dilate"]),
     st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_operations_are_those_of_the_definition(shape, radius, change, seed):
     rng = np.random.default_rng(seed)
     labels = np.kron(rng.integers(0, 4, shape), np.ones((2,) * len(shape), np.uint8))

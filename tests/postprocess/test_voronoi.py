@@ -116,7 +116,7 @@ def plain(labels, mask, spacing):
     st.sampled_from([(1.0, 1.0, 1.0), (2.5, 1.0, 1.0), (1.0, 0.7, 1.3)]),
     st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_voxel_goes_to_the_nearest_along_paths_in_the_mask(shape, spacing, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(1, 5, shape) * (rng.random(shape) < 0.15)

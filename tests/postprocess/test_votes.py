@@ -60,7 +60,7 @@ def test_nobody_votes_in_an_empty_image():
     st.tuples(st.integers(1, 9), st.integers(1, 9)),
     st.sampled_from([(), (2,)]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_blocks_vote_as_the_whole(seed, block_shape, lead):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, (*lead, 8, 7))

@@ -39,7 +39,7 @@ def test_an_array_without_voxels_has_no_distances():
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @given(labels=hnp.arrays(np.int32, st.tuples(*[st.integers(1, 7)] * 2), elements=st.integers(0, 2)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_distances_are_those_of_scipy(spacing, labels):
     before = labels.copy()
     padded = np.pad(labels, 1)
@@ -94,7 +94,7 @@ def nearest_by_loops(labels, spacing, most):
     ),
     most=st.sampled_from([1.0, 2.0, 3.5, np.inf]),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_nearest_labels_are_those_of_plain_loops(labels, most):
     spacing = np.array([2.0, 1.0, 1.5])[-labels.ndim :]
     grown, distance = nearest(labels, spacing, most=None if np.isinf(most) else most)

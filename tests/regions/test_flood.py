@@ -84,7 +84,7 @@ def of_axes(lengths, surface):
 
 
 @given(scene=scenes(), neighbours=NEIGHBOURS, lengths=LENGTHS)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_flooding_is_what_plain_relaxation_gives(scene, neighbours, lengths):
     surface, seeds, mask = scene
     before = [array.copy() for array in scene]
@@ -96,7 +96,7 @@ def test_flooding_is_what_plain_relaxation_gives(scene, neighbours, lengths):
 
 
 @given(scene=scenes(), neighbours=NEIGHBOURS, lengths=LENGTHS, data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_part_is_flooded_from_the_costs_around_it(scene, neighbours, lengths, data):
     surface, seeds, mask = scene
     lengths = of_axes(lengths, surface)

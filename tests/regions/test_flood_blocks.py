@@ -83,7 +83,7 @@ def basins(draw):
 
 @pytest.mark.parametrize("run", [serial, simultaneous])
 @given(basin=basins(), data=st.data())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_blocks_of_any_shape_give_the_labels_of_the_whole(run, basin, data):
     shape = basin.surface.shape
     block_shape = tuple(data.draw(st.integers(1, n)) for n in shape)

@@ -29,7 +29,7 @@ def ball(radius, spacing):
 
 @pytest.mark.parametrize("radius", [0.9, 1.0, 1.5, 2**0.5, 3.0])
 @given(mask=MASKS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_morphology_is_that_of_scipy_with_a_ball(radius, mask):
     spacing = (2.0, 1.0, 1.0)[-mask.ndim :] if mask.ndim == 3 else (1.0, 0.5)
     element, before = ball(radius, spacing), mask.copy()

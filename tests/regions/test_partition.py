@@ -51,7 +51,7 @@ def test_no_nodes():
 
 
 @given(data=st.data(), nodes=st.integers(1, 8), how=st.sampled_from(["components", "mutex"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_plain_version(data, nodes, how):
     pairs = [(i, j) for i in range(nodes) for j in range(i + 1, nodes)]
     chosen = data.draw(st.sets(st.sampled_from(pairs))) if pairs else set()

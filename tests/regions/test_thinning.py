@@ -14,7 +14,7 @@ def thinned(volume):
     return result
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     hnp.array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=12),
     st.integers(0, 1000),

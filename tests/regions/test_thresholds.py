@@ -13,7 +13,7 @@ SHAPE = hnp.array_shapes(min_dims=1, max_dims=3, max_side=9)
 
 
 @given(image=hnp.arrays(np.uint8, SHAPE))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_threshold_of_bytes_is_that_of_skimage(image):
     found, theirs = otsu(count_values(image)), threshold_otsu(image.reshape(-1))
     if found != theirs:  # only where two cuts are equally good, up to rounding
@@ -43,7 +43,7 @@ def test_no_values_have_no_threshold():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
 @given(data=st.data())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_counts_are_those_of_numpy_and_of_blocks(dtype, data):
     elements = st.integers(0, 9) if dtype == np.uint8 else st.sampled_from([-2, -0.0, 0, 0.1, 3])
     image = data.draw(hnp.arrays(dtype, st.tuples(st.integers(2, 6), st.integers(1, 6))))

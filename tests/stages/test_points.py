@@ -14,6 +14,7 @@ from instaseg.io.samples import Sample, Source
 from instaseg.methods.build import MethodSpec
 from instaseg.methods.synapses.config import PointSettings, SynapsesSettings
 from instaseg.metrics.config import PointEvaluationSettings
+from instaseg.metrics.points import pooled_point_scores
 from instaseg.models.config import ModelSettings
 from instaseg.stages.results.kind import Subject
 from instaseg.stages.results.points import (
@@ -166,3 +167,16 @@ def test_a_data_set_without_what_is_learnt_is_refused(sample, table, tmp_path):
     require_sites([lone], spec(kind="post"))
     with pytest.raises(DataError, match="points of kind pre in at least one sample"):
         require_sites([lone], spec(kind="post_vector"))
+
+
+def test_what_is_not_predicted_has_no_score(sample, table):
+    clefts = MethodSpec(
+        SynapsesSettings(kind="cleft", blob_radius=3.0), ModelSettings(), DataSettings(ndim=2)
+    )
+    subject = replace(subject_of(sample), method=clefts)
+    scores = score(table, make_points([2], [[1, 1]]), subject, run_here)
+    assert counts(scores, "cleft") == [0, 1, 0]
+    assert np.isnan(list(scores["connections"].values())).all()
+    pooled = pooled_point_scores([scores, scores])
+    assert counts(pooled, "cleft") == [0, 2, 0]
+    assert np.isnan(list(pooled["pre"].values())).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from instaseg.io.samples import Sample, read_whole
 from instaseg.io.text import write_text
 from instaseg.methods.base import Method
 from instaseg.methods.build import MethodSpec
-from instaseg.methods.synapses.config import PointSettings, SynapsesSettings
+from instaseg.methods.synapses.config import PointSettings, SynapsesSettings, scored_of
 from instaseg.methods.synapses.decode import drop_within_segments, segments_at
 from instaseg.metrics.config import ComparisonSettings, PointEvaluationSettings
 from instaseg.metrics.points import (
@@ -132,13 +133,21 @@ def painted_points(labels: NDArray[Any]) -> Points:
 
 
 def score(truth: ArraySource, result: ArraySource, subject: Subject, run: Run) -> Scores:
-    """Return the scores of one sample as ``[evaluation]`` asks for them."""
+    """Return the scores of one sample as ``[evaluation]`` asks for them.
+
+    Those of what the method does not predict are NaN.
+    """
     del run  # tables are small
     settings = cast(PointEvaluationSettings, subject.settings)
     true, predicted = _compared(_table(truth), _table(result), subject.sample)
-    return score_points(
+    scores = score_points(
         true, predicted, spacing=subject.sample.resolution, tolerance=settings.tolerance
     )
+    given = scored_of(cast(SynapsesSettings, subject.method.settings))
+    return {
+        name: values if name in given else dict.fromkeys(values, math.nan)
+        for name, values in scores.items()
+    }
 
 
 def _compared(truth: Points, result: Points, sample: Sample) -> tuple[Points, Points]:

@@ -60,7 +60,7 @@ def plain_evidence(affinities, offsets, fragments):
     return sums
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), ndim=st.sampled_from([2, 3]))
 def test_evidence_is_that_of_a_plain_version(seed, ndim):
     rng = np.random.default_rng(seed)

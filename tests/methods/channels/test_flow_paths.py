@@ -48,7 +48,7 @@ def test_steps_are_physical():
     assert ends[-1] == 80  # particles stay in the image
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), steps=st.integers(1, 7), ndim=st.sampled_from([2, 3]))
 def test_steps_are_those_of_a_plain_version(seed, steps, ndim):
     rng = np.random.default_rng(seed)

@@ -22,14 +22,14 @@ def plain(labels, spacing, most=np.inf):
 
 
 @given(labels=arrays.arrays(np.int32, (6, 7), elements=st.sampled_from([0, 0, 0, 0, 1, 2, 3])))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_images(labels):
     found = nearest_two(labels, (2.0, 1.5))
     np.testing.assert_allclose([found.first, found.second], plain(labels, (2.0, 1.5)), rtol=1e-6)
 
 
 @given(labels=arrays.arrays(np.int32, (4, 5, 6), elements=st.sampled_from([0] * 8 + [1, 2, 3])))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_volumes(labels):
     found = nearest_two(labels, (4.0, 1.0, 1.0))
     np.testing.assert_allclose(

@@ -78,7 +78,7 @@ def inside(middle, corners, faces, shape):
     return found
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), ndim=st.sampled_from([2, 3]), most=st.sampled_from([0.2, 0.5]))
 def test_shapes_are_those_of_a_plain_version(seed, ndim, most):
     rng = np.random.default_rng(seed)

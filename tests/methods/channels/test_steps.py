@@ -129,7 +129,7 @@ LABELLINGS = [
 ]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     chosen=st.sampled_from(SETS),

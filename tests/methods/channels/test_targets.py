@@ -153,7 +153,7 @@ def test_order_is_the_one_asked_for(touching_labels):
 
 
 @given(labels=arrays.arrays(np.int32, (5, 6), elements=st.integers(0, 3)))
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 def test_contours_are_those_of_skimage(labels):
     for mode in ("thick", "inner", "outer"):
         found = channels_from_labels(labels, ["contour"], settings={"contour": {"mode": mode}})
@@ -161,7 +161,7 @@ def test_contours_are_those_of_skimage(labels):
 
 
 @given(labels=arrays.arrays(np.int32, (4, 5, 6), elements=st.integers(0, 2)))
-@hypothesis_settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=15)
 def test_contours_of_volumes_are_those_of_skimage(labels):
     for mode in ("thick", "inner", "outer"):
         found = channels_from_labels(labels, ["contour"], settings={"contour": {"mode": mode}})
@@ -169,7 +169,7 @@ def test_contours_of_volumes_are_those_of_skimage(labels):
 
 
 @given(labels=arrays.arrays(np.int32, (5, 7), elements=st.integers(0, 3)))
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 def test_a_thickness_of_one_voxel_is_none(labels):
     for mode in ("thick", "inner"):
         plain = channels_from_labels(labels, ["contour"], settings={"contour": {"mode": mode}})

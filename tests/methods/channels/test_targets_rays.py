@@ -30,7 +30,7 @@ def plain_rays(labels, number, spacing):
 
 
 @given(labels=arrays.arrays(np.int32, (6, 7), elements=st.integers(0, 2)), number=st.integers(3, 9))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_images(labels, number):
     tables = {"rays": {"number": number}}
     found = channels_from_labels(labels, ["rays"], (2, 1), settings=tables)

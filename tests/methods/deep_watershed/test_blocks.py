@@ -60,7 +60,7 @@ def in_blocks(method, path, block_shape, parameters):
     st.integers(0, 10**6),
     st.sampled_from([((23, 31), (9, 11)), ((9, 14, 13), (5, 6, 7))]),
 )
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_labels_are_those_of_the_whole(tmp_path_factory, make_method, values, seed, shapes):
     shape, block_shape = shapes
     folder = tmp_path_factory.mktemp("blocks")

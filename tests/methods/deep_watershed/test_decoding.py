@@ -142,7 +142,7 @@ def test_directions_tell_a_wrong_merge_from_a_right_instance():
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["flood", "nearest"]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_perfect_predictions_give_the_cells_back(cells, seed, how):
     shape = (140, 150)
     truth = cells.as_layers(cells.draw_cells("shsy5y", seed, shape=shape, overlaps=False), shape)

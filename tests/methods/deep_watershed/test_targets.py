@@ -70,7 +70,7 @@ def test_walls_of_two_squares(column, width, cells, walls):
     ),
     st.sampled_from([3, 5, 7]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_walls_are_those_of_painting_one_by_one(masks, width):
     cell, wall = walls_one_by_one(masks, width)
     found = find_walls(paint(as_layers(masks)).ranks, width)
@@ -115,7 +115,7 @@ def blobs(shape, seed):
 
 
 @given(st.integers(0, 10**6), st.sampled_from([(12, 17), (6, 8, 9)]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_depth_is_that_of_each_instance_alone(seed, shape):
     labels = blobs(shape, seed)
     spacing = (2.0, 1.0, 1.0)[-len(shape) :] if len(shape) == 3 else (1.0, 1.0)
@@ -127,7 +127,7 @@ def test_depth_is_that_of_each_instance_alone(seed, shape):
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_depth_does_not_change_with_a_mirrored_rim(seed):
     labels = blobs((14, 15), seed)
     padded = np.pad(labels, 9, mode="symmetric")
@@ -152,7 +152,7 @@ def test_an_instance_that_fills_the_image_has_no_direction():
 
 @pytest.mark.parametrize("background_reach", [None, 6.0])
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_directions_have_length_one_or_none(background_reach, seed):
     labels = blobs((24, 25), seed)
     found = make_targets(labels[None], (1, 1), edges=EDGES, background_reach=background_reach)

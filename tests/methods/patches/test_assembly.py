@@ -105,7 +105,7 @@ GRID = st.fixed_dictionaries(
     world=st.sampled_from([((1, 9, 9), (3, 3)), ((5, 6, 6), (3, 3, 3))]),
     choices=GRID,
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_equals_plain_version(random_world, seed, world, choices):
     shape, patch_shape = world
     affinities, foreground, overlap, _ = random_world(seed, shape, patch_shape)

@@ -99,7 +99,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
-@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(data=st.data())
 def test_blocks_equal_whole(case, data):
     patch_shape = data.draw(st.sampled_from([(5, 5), (3, 7), (3, 3, 3), (1, 5, 5), (3, 3, 5)]))

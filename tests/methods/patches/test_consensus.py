@@ -89,7 +89,7 @@ def test_background_limit(background, threshold, limit):
 
 
 @given(seed=st.integers(0, 99), world=SHAPES, choices=CHOICES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_equals_plain_version(random_world, rule_of, seed, world, choices):
     shape, patch_shape = world
     affinities, foreground, overlap, centres = random_world(seed, shape, patch_shape)

@@ -81,7 +81,7 @@ def test_passes(how, size, expected):
 @given(
     seed=st.integers(0, 99), shape=st.sampled_from([((1, 9, 140), (3, 71)), ((4, 7, 8), (3, 3, 5))])
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_equal_plain_versions(seed, shape):
     volume, patch_shape = shape
     rng = np.random.default_rng(seed)

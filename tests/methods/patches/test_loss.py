@@ -81,7 +81,7 @@ def test_targets_run_through_overlaps_by_hand():
 
 
 @given(PATCHES, st.integers(0, 2**16))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_targets_are_those_of_numpy(patch_shape, seed):
     instances, layers = random_layers(patch_shape, seed)
     whole = np.stack([numpy_targets(image, patch_shape) for image in instances])
@@ -116,7 +116,7 @@ def test_loss_of_one_row_by_hand():
 
 
 @given(PATCHES, st.integers(0, 2**16))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_loss_is_the_mean_cross_entropy(patch_shape, seed):
     instances, layers = random_layers(patch_shape, seed)
     whole = np.stack([numpy_targets(image, patch_shape) for image in instances])
@@ -177,7 +177,7 @@ def test_count_loss_by_hand():
 
 
 @given(st.integers(0, 2**16), st.integers(1, 12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_sites_are_chosen_voxels_of_each_crop(seed, most):
     random = torch.Generator().manual_seed(seed)
     chosen = torch.rand(2, 3, 4, generator=random) < 0.5

@@ -70,7 +70,7 @@ def test_a_quarter_turn_by_hand():
 
 
 @given(st.sampled_from(plane_rotations_and_flips(2)), SIDES, SIDES, st.integers(0, 2**16))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_prediction_of_the_turned_image_is_the_turned_prediction(symmetry, height, width, seed):
     labels = labels_of((height, width), seed)
     expected = patch_targets(symmetry.apply(labels), (3, 3))
@@ -83,7 +83,7 @@ def test_prediction_of_the_turned_image_is_the_turned_prediction(symmetry, heigh
     st.tuples(SIDES, SIDES, SIDES),
     st.integers(0, 2**16),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_same_in_three_dimensions(symmetry, shape, seed):
     """A flat patch in z: flips of all axes, quarter turns of the plane."""
     labels = labels_of(shape, seed)
@@ -96,7 +96,7 @@ def test_the_same_in_three_dimensions(symmetry, shape, seed):
 
 
 @given(st.sampled_from(plane_rotations_and_flips(2)), st.integers(0, 2**16))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_turning_back_gives_the_prediction(symmetry, seed):
     prediction = np.random.default_rng(seed).random((25, 4, 6), dtype=np.float32)
     there = head((5, 5)).turn(prediction, symmetry)

@@ -67,7 +67,7 @@ def test_distance_limits_edges():
     weight=st.sampled_from([0.0, 0.2, 1.0]),
     distance=st.sampled_from([1, 2]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_equals_plain_version(seed, world, weight, distance):
     shape, patch_shape = world
     rng = np.random.default_rng(seed)

@@ -30,7 +30,7 @@ def test_ratios_of_nothing():
 
 
 @given(arrays(np.int64, (2, 5, 6), elements=st.integers(0, 2)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_true_patches_are_those_of_training(labels):
     instances = np.stack([channel == n for channel in labels for n in (1, 2)])
     alone = np.count_nonzero(labels, axis=0) == 1

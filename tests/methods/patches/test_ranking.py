@@ -43,7 +43,7 @@ def test_background_centres_are_no_candidates(six_pixels):
 @given(
     seed=st.integers(0, 99), world=SHAPES, choices=CHOICES, how=st.sampled_from(["sum", "signs"])
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_equals_plain_version(random_world, rule_of, seed, world, choices, how):
     shape, patch_shape = world
     affinities, foreground, overlap, centres = random_world(seed, shape, patch_shape)

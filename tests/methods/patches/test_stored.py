@@ -76,7 +76,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
-@settings(max_examples=4, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=4, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(data=st.data())
 def test_codes_decoded_in_blocks_give_the_labels_of_the_whole(case, data):
     shape = [data.draw(st.integers(8, 14)) for _ in range(3)]

@@ -86,7 +86,7 @@ def random_volume(random_world, seed, shape, patch_shape):
     how=st.sampled_from(["sum", "signs"]),
     dtype=st.sampled_from([np.float32, np.float16, np.bool_]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_equals_numba(random_world, rule_of, seed, world, choices, how, dtype):
     volume = random_volume(random_world, seed, *world)
     if dtype == np.bool_:

@@ -52,7 +52,7 @@ def test_several_classes_by_the_greatest_probability():
     assert classes_of(stored, LabelSettings()).tolist() == [[1, 0]]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_blocks_give_the_classes_of_the_whole(tmp_path_factory, data):
     ndim = data.draw(st.sampled_from([2, 3]))

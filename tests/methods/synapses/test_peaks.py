@@ -55,7 +55,7 @@ volumes = st.integers(0, 2**32 - 1).map(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(images | volumes)
 def test_every_plateau_gives_one_of_its_voxels(values):
     expected = plain_peaks(values, 0.5)
@@ -64,7 +64,7 @@ def test_every_plateau_gives_one_of_its_voxels(values):
     assert all(sum(voxel in plateau for voxel in found) == 1 for plateau in expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(images | volumes, st.sampled_from([1, 2, 3, 5]))
 def test_blocks_give_the_peaks_of_the_whole(values, side):
     whole_peaks, _ = join_plateaus([find_candidates(values, 0.5)], (1.0,) * values.ndim)
@@ -111,7 +111,7 @@ def suppress_plainly(peaks, distance, spacing):
     return sorted(kept)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 2.0, 3.5, 8.0]))
 def test_suppression_is_greedy_by_probability(seed, distance):
     rng = np.random.default_rng(seed)
