@@ -5,6 +5,7 @@ files: these are the moments that differ for what is found afterwards. The slow 
 outside as well, at random times.
 """
 
+import os
 import random
 import re
 import signal
@@ -57,7 +58,7 @@ def start(workspace, tmp_path):
         return subprocess.Popen(
             list(map(str, command)),
             cwd=workspace,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

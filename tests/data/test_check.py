@@ -233,7 +233,7 @@ def test_overlapping_truth_needs_a_method_that_counts(tmp_path, monkeypatch):
         " the method patches with method.foreground = 'count'. Set it, or name labels that do not"
         " overlap with data.gt_key"
     ]
-    with pytest.raises(DataError, match=r"a: instances overlap.* boundaries = 'skip'"):
+    with pytest.raises(DataError, match=r"(?s)a: instances overlap.*boundaries = 'skip'"):
         check_samples(
             samples, GREY, labels="required", least_shape=(8, 8), instances="apart_to_score"
         )

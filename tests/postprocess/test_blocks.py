@@ -151,9 +151,10 @@ def scenes(draw):
         components=st.sampled_from(["all", "largest"]),
         refine=st.lists(OPERATIONS, max_size=3),
         repair_size=st.sampled_from([0, 1, 8]),
-        voronoi=st.builds(
+        voronoi=st.just(VoronoiSettings())
+        | st.builds(
             VoronoiSettings,
-            head=st.sampled_from([None, "fgbg"]),
+            head=st.just("fgbg"),
             most=st.sampled_from([None, 1.5]),
             without_instance=st.sampled_from(["background", "new"]),
         ),

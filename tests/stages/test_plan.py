@@ -10,6 +10,7 @@ from instaseg.errors import DataError
 from instaseg.inference.config import PredictionSettings
 from instaseg.io.arrays import write_array
 from instaseg.io.samples import find_samples
+from instaseg.metrics.config import EvaluationSettings
 from instaseg.stages.context import Dataset
 from instaseg.stages.plan import check_data
 from instaseg.stages.table import expand
@@ -25,13 +26,14 @@ def crossing(tmp_path):
     return tmp_path
 
 
-def context_of(folder, *, overlapping, val_log_step=0):
+def context_of(folder, *, overlapping, val_log_step=0, boundaries="skip"):
     data = DataSettings(train_data=folder, val_data=folder, test_data=folder)
     return SimpleNamespace(
         config=SimpleNamespace(
             data=data,
             training=SimpleNamespace(val_log_step=val_log_step),
             prediction=PredictionSettings(),
+            evaluation=EvaluationSettings(boundaries=boundaries),
         ),
         method=SimpleNamespace(
             overlapping=overlapping,
@@ -58,3 +60,10 @@ def test_training_on_overlaps_needs_a_method_that_counts(crossing, val_log_step,
 
 def test_any_method_may_be_scored_on_overlaps(crossing):
     check_data(expand(["validate", "evaluate"]), context_of(crossing, overlapping=False))
+
+
+def test_boundaries_are_not_scored_on_overlaps(crossing):
+    context = context_of(crossing, overlapping=True, boundaries="sections")
+    with pytest.raises(DataError, match="scores of boundaries have no meaning there"):
+        check_data(expand(["evaluate"]), context)
+    check_data(expand(["train"]), context)
