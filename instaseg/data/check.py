@@ -504,45 +504,56 @@ def check_augmentation(
     ConfigError
         If hue is turned in images that are not RGB, a single channel is to be permuted, axes or
         sections are changed that images have not, or crops are laid over each other for a method
-        that keeps instances apart.
+        that keeps instances apart; a line for each.
     """
+    faults = list(_augmentation_faults(augmentation, settings, instances))
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _augmentation_faults(
+    augmentation: AugmentationSettings,
+    settings: DataSettings,
+    instances: Literal["may_overlap", "separate", "none"],
+) -> Iterator[str]:
+    """Yield a line for each augmentation that does not fit."""
     if augmentation.overlay.probability > 0 and instances == "none":
-        raise ConfigError(
+        yield (
             "[training.augmentation.overlay] probability: crops laid over each other need instances"
             " as ground truth, which this method has not. Set probability = 0"
         )
     if augmentation.overlay.probability > 0 and instances == "separate":
-        raise ConfigError(
+        yield (
             "[training.augmentation.overlay] probability: crops laid over each other make instances"
             " overlap; expected the method patches with method.foreground = 'count'. Set it, or"
             " probability = 0"
         )
     channels = settings.num_channels
     if augmentation.hue.probability > 0 and channels != 3:
-        raise ConfigError(
+        yield (
             "[training.augmentation.hue] probability: expected data.num_channels = 3 (RGB), found"
             f" {channels}. Set probability = 0"
         )
     if augmentation.permute_channels.probability > 0 and channels < 2:
-        raise ConfigError(
+        yield (
             "[training.augmentation.permute_channels] probability: expected more than one channel,"
             f" found data.num_channels = {channels}. Set probability = 0"
         )
     if augmentation.grayscale.probability > 0 and channels < 2:
-        raise ConfigError(
+        yield (
             "[training.augmentation.grayscale] probability: expected more than one channel, found"
             f" data.num_channels = {channels}. Set probability = 0"
         )
     for name, axes in augmentation.simple:
         if axes != "all" and any(axis >= settings.ndim for axis in axes):
-            raise ConfigError(
+            yield (
                 f"[training.augmentation.simple] {name}: expected axes from 0 to"
                 f" {settings.ndim - 1}, because data.ndim = {settings.ndim}, found {list(axes)}."
                 " Change one of them"
             )
     for name in ("misalignment", "missing_sections"):
         if getattr(augmentation, name).probability > 0 and settings.ndim == 2:
-            raise ConfigError(
+            yield (
                 f"[training.augmentation.{name}] probability: expected volumes, which have"
                 " sections, found data.ndim = 2. Set probability = 0"
             )

@@ -310,3 +310,15 @@ def test_labels_that_are_texts_are_refused(tmp_path):
         file["volumes/gt_labels"] = np.full((5, 6), b"a")
     with pytest.raises(DataError, match=r"labels are \|S1; expected integers.* Export them again"):
         check_samples(find_samples(tmp_path, GREY), GREY, labels="required", least_shape=(1, 1))
+
+
+def test_all_augmentations_that_do_not_fit_are_listed():
+    settings = AugmentationSettings(
+        misalignment=MisalignmentSettings(probability=0.1), hue=HueSettings(probability=0.1)
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_augmentation(settings, GREY, instances="separate")
+    assert [line.split("]")[0] for line in str(caught.value).splitlines()] == [
+        "[training.augmentation.hue",
+        "[training.augmentation.misalignment",
+    ]
