@@ -1,5 +1,6 @@
 """Small generated images, and one small experiment on real ones, shared by the tests."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from instaseg.cli import main
 from instaseg.io.arrays import open_array, write_array
 from instaseg.io.samples import read_whole
 
+# As the command line has it, but before any test loads numba: processes that tests start compute
+# with as many threads as this one, and so the same.
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -1,6 +1,5 @@
 """Consensus: votes worked out by hand, then the kernels against the plain version."""
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -135,19 +134,6 @@ def test_plain_version_equals_brute_force(random_world):
 def large_world(random_world):
     affinities, foreground, overlap, centres = random_world(1, (1, 70, 90), (5, 5))
     return affinities, foreground & ~overlap, centres, window((5, 5))
-
-
-def test_same_for_any_number_of_threads(large_world):
-    affinities, visible, centres, patch = large_world
-    threads = numba.get_num_threads()
-    rows = []
-    try:
-        for number in (1, min(2, threads)):
-            numba.set_num_threads(number)
-            rows.append(consensus(affinities, visible, centres, window=patch, rule=VoteRule()).rows)
-    finally:
-        numba.set_num_threads(threads)
-    assert np.array_equal(*rows)
 
 
 def test_a_block_equals_the_whole(large_world):
