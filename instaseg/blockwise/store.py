@@ -12,6 +12,7 @@ those of ``numpy.savez``: not compressed, with a checksum for every array, nothi
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -128,13 +129,19 @@ class BlockStore:
                 f" {self.folder}, then run the same command again"
             ) from error
         except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
-            path.unlink(missing_ok=True)
-            raise DataError(
-                f"{path}: damaged ({error}) and deleted; run the same command again, it makes this"
-                " block anew"
-            ) from error
+            raise self._damaged(path, error) from error
         except OSError as error:
+            if error.errno == errno.EINVAL:  # the list of contents names a place before the file
+                raise self._damaged(path, error) from error
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+    def _damaged(self, path: Path, error: Exception) -> DataError:
+        """Delete a damaged file; return what is to be said."""
+        path.unlink(missing_ok=True)
+        return DataError(
+            f"{path}: damaged ({error}) and deleted; run the same command again, it makes this"
+            " block anew"
+        )
 
     def forget(self, step: str) -> None:
         """Delete the results of a step that nothing needs any more."""

@@ -98,6 +98,20 @@ def test_missing_blocks_and_arrays_are_named(tmp_path):
     assert store.has("rank", 3)
 
 
+def test_a_member_before_the_file_is_damage(tmp_path):
+    store = open_store(tmp_path, "a")
+    store.write("rank", 0, ARRAYS)
+    path = store.path("rank", 0)
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    offset = slice(end + 16, end + 20)  # where the list of contents begins
+    content[offset] = (int.from_bytes(content[offset], "little") + 1000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        store.read("rank", 0)
+    assert not store.has("rank", 0)
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_damage_is_found_and_the_file_made_again(tmp_path_factory, data):
